@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Tests. Each is a program or script that speaks TAP; tests/run-tests runs them, and its last line
+# is the verdict: "N passed, N failed, N skipped".
+
+#:
+#:   demo             install what is missing, build, boot a VM and show its memory being tiered
+#:   check            all tests: unit, vm, asan, fuzz (brief), lint
+#:   check-unit       unit tests                 check-vm     tests that boot QEMU
+#:   check-asan       unit tests, sanitized      check-fuzz   fuzzing, FUZZ_SECONDS each
+#:   check-lint       static analysis as tests   check-NAME   all tests with NAME in their path
+#:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
+#:   bench            run the benchmarks in bench/ (BENCHMARKING.md)
+#:
+#:   T=WORD           only tests with WORD in their path     make check T=qmp
+#:   JOBS=N           VM tests at a time (1)                 V=1       show commands
+#:   WERROR=1         warnings are errors                    CC=clang  another compiler
+#:   FUZZ_SECONDS=N   per fuzz target (20; in check 5)       CFLAGS=…  instead of -O2 -g
+
+JOBS      ?= 1
+UNIT_JOBS ?= 2
+LINT_JOBS ?= 2
+ASAN      := $(BUILD)/asan
+FUZZ      := $(BUILD)/fuzz
+export BUILD LINT_JOBS
+
+TESTS_UNIT := $(UNIT_PROGRAMS) $(wildcard tests/unit/test-*.sh)
+TESTS_VM   := $(VM_PROGRAMS) $(wildcard tests/vm/test-*.sh)
+TESTS_ASAN := $(patsubst $(BUILD)/%,$(ASAN)/%,$(UNIT_PROGRAMS))
+TESTS_FUZZ := $(if $(FUZZ_SRC),tests/fuzz/run-fuzz.sh)
+TESTS_LINT := $(wildcard tests/lint/*.sh)
+STAGES     := unit asan fuzz vm lint
+
+# $(call selected,STAGE): the tests of a stage that T= (or check-NAME) lets through.
+TESTS_OF = $(TESTS_$(shell echo $(1) | tr a-z A-Z))
+selected = $(strip $(if $(T),$(foreach t,$(TESTS_OF),$(if $(findstring $(T),$(t)),$(t))),$(TESTS_OF)))
+
+STAGE_OPTIONS_unit := --jobs $(UNIT_JOBS)
+STAGE_OPTIONS_asan := --jobs $(UNIT_JOBS) --slow 3
+STAGE_OPTIONS_vm    = --jobs $(JOBS) --kernel-log
+
+# One run of the driver over the stages in $(1), so that there is one verdict.
+drive = tests/run-tests $(foreach s,$(1),$(if $(call selected,$(s)),--stage $(s) $(STAGE_OPTIONS_$(s)) $(call selected,$(s))))
+
+# What has to be there before a stage runs; nothing if no test of the stage is selected.
+needs = $(foreach s,$(1),$(if $(call selected,$(s)),need-$(s)))
+
+check: export FUZZ_SECONDS := $(or $(FUZZ_SECONDS),5)
+check: $(call needs,$(STAGES))
+	@$(call drive,$(STAGES))
+
+define stage_rules
+check-$(1): $$(call needs,$(1))
+	@$$(call drive,$(1))
+endef
+$(foreach s,$(STAGES),$(eval $(call stage_rules,$(s))))
+
+lint asan fuzz: %: check-%
+
+check-%:
+	@$(MAKE) --no-print-directory check T=$*
+
+need-unit: $(PROGRAMS) $(UNIT_PROGRAMS)
+need-vm: $(PROGRAMS) $(VM_PROGRAMS) $(ROM) guest
+need-lint:
+
+ASAN_FLAGS := SANITIZE=address,undefined
+need-asan:
+	@$(MAKE) --no-print-directory BUILD=$(ASAN) $(ASAN_FLAGS) unit-programs
+
+# libFuzzer comes with clang. Without it gcc builds the same targets with a driver that replays.
+CLANG      ?= $(shell command -v clang)
+FUZZ_FLAGS := CC=clang SANITIZE=fuzzer-no-link,address,undefined FUZZ_ENGINE=-fsanitize=fuzzer
+need-fuzz:
+	@$(MAKE) --no-print-directory BUILD=$(FUZZ) $(if $(CLANG),$(FUZZ_FLAGS),$(ASAN_FLAGS)) fuzz-programs
+
+# The test guest and QEMU 10. What could not be fetched is said by the tests that want it, so a
+# machine without network still runs the others.
+guest: export CC := $(CC)
+guest:
+	@tests/vm/fetch-kernel.sh && tests/vm/mk-initrd.sh || echo 'make: no test guest: VM tests will fail' >&2
+	@tests/vm/fetch-qemu10.sh || echo 'make: no QEMU 10: tests that need it will fail' >&2
+
+# In steps, as the build can only look for what deps has installed.
+demo:
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory programs demo-parts
+	@$(BUILD)/tests/demo $(DEMO_ARGS)
+
+demo-parts: $(DEMO)
+	@tests/vm/fetch-kernel.sh && CC='$(CC)' tests/vm/mk-initrd.sh
+
+bench: $(PROGRAMS) $(BENCH_PROGRAMS)
+	@$(if $(BENCH_PROGRAMS),set -e; for b in $(BENCH_PROGRAMS); do echo "# $$b"; $$b; done,echo 'bench/ has no programs yet')
+
+.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench

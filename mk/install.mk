@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Dependencies of the build, and installation.
+
+#:
+#:   deps             install missing packages with apt (packaging/debian/build-deps)
+#:   install          PREFIX=/usr/local DESTDIR=      uninstall: remove it; configuration stays
+
+PREFIX     ?= /usr/local
+bindir     ?= $(PREFIX)/bin
+sbindir    ?= $(PREFIX)/sbin
+libdir     ?= $(PREFIX)/lib
+datadir    ?= $(PREFIX)/share
+mandir     ?= $(datadir)/man
+sysconfdir ?= /etc
+unitdir    ?= $(libdir)/systemd/system
+INSTALL    ?= install
+
+MAN_PAGES  := $(wildcard man/*.[1-9])
+COMPLETION := $(wildcard completion/vmtier completion/*.bash)
+UNITS      := $(wildcard packaging/systemd/*.service)
+CONFIG     := $(DESTDIR)$(sysconfdir)/vmtier/vmtierd.conf
+
+deps:
+	@mk/deps.sh packaging/debian/build-deps
+
+# $(call page,FILE): where a man page goes; its suffix is the section.
+page = $(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(1)))/$(notdir $(1))
+completion = $(DESTDIR)$(datadir)/bash-completion/completions/$(basename $(notdir $(1)))
+unit = $(DESTDIR)$(unitdir)/$(notdir $(1))
+
+INSTALLED = $(DESTDIR)$(bindir)/vmtier $(DESTDIR)$(sbindir)/vmtierd $(DESTDIR)$(libdir)/vmtier/vmtier-qemu.so \
+	$(foreach f,$(MAN_PAGES),$(call page,$(f))) $(foreach f,$(COMPLETION),$(call completion,$(f))) \
+	$(foreach f,$(UNITS),$(call unit,$(f)))
+
+define newline
+
+
+endef
+put = $(INSTALL) -D -m $(1) $(2) $(3)$(newline)
+
+install: $(PROGRAMS)
+	$(if $(CLI),$(call put,755,$(CLI),$(DESTDIR)$(bindir)/vmtier))
+	$(if $(DAEMON),$(call put,755,$(DAEMON),$(DESTDIR)$(sbindir)/vmtierd))
+	$(if $(PLUGIN),$(call put,644,$(PLUGIN),$(DESTDIR)$(libdir)/vmtier/vmtier-qemu.so))
+	$(foreach f,$(MAN_PAGES),$(call put,644,$(f),$(call page,$(f))))
+	$(foreach f,$(COMPLETION),$(call put,644,$(f),$(call completion,$(f))))
+	$(foreach f,$(UNITS),$(call put,644,$(f),$(call unit,$(f))))
+	$(foreach f,$(UNITS),sed -i 's|@sbindir@|$(sbindir)|g' $(call unit,$(f))$(newline))
+	test -e $(CONFIG) || $(INSTALL) -D -m 644 packaging/vmtierd.conf $(CONFIG)
+
+uninstall:
+	rm -f $(INSTALLED)
+	-rmdir $(DESTDIR)$(libdir)/vmtier
+
+.PHONY: deps install uninstall
