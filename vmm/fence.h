@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The DMA fence: keeps the mover off memory into which a DMA is in flight.
+ *
+ * Write protection does not stop a DMA: the kernel pinned the page when QEMU submitted the request,
+ * and the data lands in the old page after it was copied. So the calls by which QEMU hands buffers
+ * to the kernel are hooked (got.c), what is in flight is kept in a table, and the mover asks here.
+ */
+#ifndef VMTIER_FENCE_H
+#define VMTIER_FENCE_H
+
+#include "common/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Installs the hooks. Once, from qemu_plugin_install(): requests that are in flight by then are not
+ * seen, which is right only while the guest has no memory yet. Fails, with nothing hooked, if this
+ * QEMU hands buffers to the kernel in a way that cannot be seen.
+ */
+int fence_init(struct vt_err *err);
+
+/*
+ * Shuts the fence around [host, host + length): returns true when no DMA is in flight into it, and
+ * then none starts into it until fence_release(). Returns false, with nothing held, when one is.
+ * Hold it for half a millisecond at most: submissions into the range wait. Any thread; not
+ * recursive; release it in the same thread. A submitting thread may hold QEMU's big lock while it
+ * waits, so the holder must not take that; it holds nothing that the memory itself depends on.
+ */
+bool fence_hold(const uint8_t *host, uint64_t length);
+void fence_release(void);
+
+struct fence_stats {
+    uint64_t submissions;       /* requests with buffers handed to the kernel */
+    uint64_t in_flight;         /* such requests now, as far as completions were looked for */
+    uint64_t refused;           /* fence_hold() calls that met a DMA */
+    uint64_t waited;            /* submissions that met a held range */
+    uint64_t overflows;         /* requests the table had no room for: everything counts as busy */
+    uint64_t unseen;            /* of those in flight, requests that keep everything busy now */
+};
+void fence_get_stats(struct fence_stats *stats);
+
+/*
+ * A block driver vmtier's hooks do not cover, by the driver's name ("rbd", "iscsi", ...): why, or
+ * NULL if it is covered.
+ */
+const char *fence_refuses(const char *driver);
+
+/*
+ * fn is called after each hole QEMU has punched successfully (balloon, free page reporting,
+ * virtio-mem), in the thread that did it, mostly with the BQL, with no lock of the fence held. Set
+ * once, by the owner of the tier files. vmtier's own punches are not reported.
+ */
+void fence_on_punch(void (*fn)(int fd, uint64_t offset, uint64_t length));
+
+#endif

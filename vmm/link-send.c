@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The messages this side sends: see include/vmtier/wire.h for their order. Link thread only. */
+#include "common/clock.h"
+#include "vmm/dirty.h"
+#include "vmm/link.h"
+#include "vmm/mover.h"
+#include "vmm/plugin.h"
+#include "vmm/qemu.h"
+#include "vmm/ram.h"
+#include "vmm/refault.h"
+#include "vmm/sample.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SEND_MS   5000          /* a daemon that does not read for so long is gone */
+#define LOCKED_MS 50            /* the same while ram_lock() is held */
+
+static struct wire_msg out;
+
+int link_send_hello(int fd, struct vt_err *err)
+{
+    struct vt_hello *h = &out.hello;
+
+    memset(h, 0, sizeof(*h));
+    wire_start(&out, VT_HELLO, 0, sizeof(*h));
+    h->pid = (uint32_t)getpid();
+    h->accel = (uint32_t)link_info->accel;
+    h->page_size = 4096;
+    h->granule = ram_granule();
+    h->qemu_major = (uint16_t)link_info->major;
+    h->qemu_minor = (uint16_t)link_info->minor;
+    h->qemu_micro = (uint16_t)link_info->micro;
+    memcpy(h->uuid, link_info->uuid, sizeof(h->uuid));
+    memcpy(h->name, link_info->name, sizeof(h->name));
+    for (unsigned s = 0; s < VT_SRC_END; s++) {
+        if (!plugin_no_source[s][0])
+            h->sources |= 1u << s;
+        memcpy(h->no_source[s], plugin_no_source[s], VT_NAME);
+    }
+    return wire_send(fd, &out, SEND_MS, err);
+}
+
+int link_send_frozen(int fd, int code, const char *text, struct vt_err *err)
+{
+    memset(&out.text, 0, sizeof(out.text));
+    wire_start(&out, VT_FROZEN, 0, sizeof(out.text));
+    out.text.code = (uint32_t)code;
+    snprintf(out.text.text, sizeof(out.text.text), "%s", text);
+    return wire_send(fd, &out, SEND_MS, err);
+}
+
+/* --- layout ------------------------------------------------------------------------------------- */
+
+static int send_block(int fd, const struct ram_block *b, uint32_t id, struct vt_err *err)
+{
+    struct vt_block *m = &out.block;
+
+    memset(m, 0, sizeof(*m));
+    wire_start(&out, VT_BLOCK, 0, sizeof(*m));
+    m->length = b->length;
+    m->id = id;
+    m->first = b->first;
+    m->count = b->count;
+    m->page_size = b->page_size;
+    m->fresh = b->fresh;
+    memcpy(m->name, b->name, sizeof(m->name));
+    for (unsigned t = 0; t < VT_TIERS; t++)
+        if (b->file[t] >= 0) {
+            m->files |= 1u << t;
+            out.fd[out.n_fds++] = b->file[t];
+        }
+    return wire_send(fd, &out, LOCKED_MS, err);
+}
+
+static int send_gone(int fd, uint32_t id, struct vt_err *err)
+{
+    memset(&out.block_gone, 0, sizeof(out.block_gone));
+    wire_start(&out, VT_BLOCK_GONE, 0, sizeof(out.block_gone));
+    out.block_gone.id = id;
+    return wire_send(fd, &out, LOCKED_MS, err);
+}
+
+static int send_slots(int fd, struct vt_err *err)
+{
+    struct vt_slots *m = &out.slots;
+    uint32_t n = (uint32_t)ram_slots.n;
+
+    static_assert(sizeof(*m) + RAM_SLOTS * sizeof(m->slot[0]) <= VT_WIRE_MAX, "slots fit");
+    wire_start(&out, VT_SLOTS, 0, sizeof(*m) + n * sizeof(m->slot[0]));
+    m->count = n;
+    m->more = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ram_slot *s = &ram_slots.slot[i];
+
+        m->slot[i] = (struct vt_slot){ s->gpa, s->length, s->offset, (uint32_t)s->block, 0 };
+    }
+    return wire_send(fd, &out, LOCKED_MS, err);
+}
+
+static int send_placement(int fd, const struct ram_block *b, struct vt_err *err)
+{
+    const uint32_t most = wire_room(sizeof(out.placement), 1);
+    int rc = 0;
+
+    for (uint32_t done = 0; !rc && done < b->count;) {
+        uint32_t n = b->count - done < most ? b->count - done : most;
+
+        wire_start(&out, VT_PLACEMENT, 0, sizeof(out.placement) + n);
+        out.placement.first = b->first + done;
+        out.placement.count = n;
+        memcpy(out.placement.tier, ram_tier + b->first + done, n);
+        rc = wire_send(fd, &out, LOCKED_MS, err);
+        done += n;
+    }
+    return rc;
+}
+
+static int send_whole_layout(int fd, struct vt_err *err)
+{
+    struct ram_block *all = ram_blocks();
+    int rc = 0;
+
+    for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
+        if (all[i].used)
+            rc = all[i].present ? send_block(fd, &all[i], i, err) : send_gone(fd, i, err);
+    if (!rc)
+        rc = send_slots(fd, err);
+    for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
+        if (all[i].used && all[i].present)
+            rc = send_placement(fd, &all[i], err);
+    return rc;
+}
+
+/*
+ * ram_lock() is held while the messages go out, so that they fit together. The main loop may want
+ * that lock, so a daemon that does not read loses the link at once here.
+ */
+int link_send_layout(int fd, struct vt_err *err)
+{
+    int rc;
+
+    ram_lock();
+    rc = send_whole_layout(fd, err);
+    ram_unlock();
+    if (rc)
+        return rc;
+    wire_start(&out, VT_LAYOUT_END, 0, sizeof(out.layout_end));
+    out.layout_end.generation = ram_generation();
+    out.layout_end.pad = 0;
+    return wire_send(fd, &out, SEND_MS, err);
+}
+
+/* --- observations --------------------------------------------------------------------------------- */
+
+struct reply {
+    int fd;
+    uint32_t seq;
+    struct vt_err *err;
+};
+
+/* What the sources emit; they do so under ram_lock(), so it is sent afterwards. */
+static struct {
+    struct vt_obs *obs;
+    uint32_t n, room;
+} seen;
+
+static void collect(const struct vt_obs *obs, void *opaque)
+{
+    (void)opaque;
+    if (seen.n == seen.room) {
+        uint32_t room = seen.room ? 2 * seen.room : 4096;
+        struct vt_obs *more = realloc(seen.obs, room * sizeof(*more));
+
+        if (!more)
+            return;     /* it is statistics: lose some rather than the VM */
+        seen.obs = more;
+        seen.room = room;
+    }
+    seen.obs[seen.n++] = *obs;
+}
+
+static int send_seen(const struct reply *r)
+{
+    const uint32_t most = wire_room(sizeof(out.obs), sizeof(out.obs.obs[0]));
+    int rc = 0;
+
+    for (uint32_t done = 0; !rc && done < seen.n;) {
+        uint32_t n = seen.n - done < most ? seen.n - done : most;
+
+        wire_start(&out, VT_OBS, r->seq, sizeof(out.obs) + n * sizeof(out.obs.obs[0]));
+        out.obs.count = n;
+        out.obs.pad = 0;
+        memcpy(out.obs.obs, seen.obs + done, n * sizeof(out.obs.obs[0]));
+        rc = wire_send(r->fd, &out, SEND_MS, r->err);
+        done += n;
+    }
+    return rc;
+}
+
+static int send_harvest_end(const struct reply *r)
+{
+    static uint32_t last;
+    struct vt_harvest_end *m = &out.harvest_end;
+    uint32_t now = clock_ms();
+
+    memset(m, 0, sizeof(*m));
+    wire_start(&out, VT_HARVEST_END, r->seq, sizeof(*m));
+    m->interval_ms = last ? now - last : 0;
+    m->generation = ram_generation();
+    last = now;
+    refault_get_cost(&m->cpu_ns[VT_SRC_REFAULT], &m->events[VT_SRC_REFAULT]);
+    dirty_get_cost(&m->cpu_ns[VT_SRC_DIRTY], &m->events[VT_SRC_DIRTY]);
+    sample_get_cost(&m->cpu_ns[VT_SRC_SAMPLE], &m->events[VT_SRC_SAMPLE]);
+    return wire_send(r->fd, &out, SEND_MS, r->err);
+}
+
+int link_send_harvest(int fd, const struct wire_msg *request, struct vt_err *err)
+{
+    struct reply r = { .fd = fd, .seq = request->h.seq, .err = err };
+    uint32_t want = request->harvest.sources & link_sources();
+
+    int rc;
+
+    seen.n = 0;
+    if (want & (1u << VT_SRC_REFAULT))
+        refault_harvest(request->harvest.budget_us, collect, NULL);
+    if (want & (1u << VT_SRC_DIRTY))
+        dirty_harvest(collect, NULL);
+    if (want & (1u << VT_SRC_SAMPLE))
+        sample_harvest(collect, NULL);
+    rc = send_seen(&r);
+    return rc ? rc : send_harvest_end(&r);
+}
+
+int link_send_moved(int fd, const struct wire_msg *request, struct vt_err *err)
+{
+    struct mover_cost cost;
+
+    memcpy(out.bytes, request->bytes, request->h.length);
+    out.n_fds = 0;
+    mover_carry_out(out.move.move, out.move.count, out.move.fresh != 0, &cost);
+    out.h.type = VT_MOVED;
+    out.move.cpu_ns = cost.cpu_ns;
+    out.move.pages = cost.pages;
+    return wire_send(fd, &out, SEND_MS, err);
+}

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The link thread: connects to the daemon, does what it asks, connects again when it is gone.
+ *
+ * Nothing in QEMU waits for this thread, with one exception: link_start() lets the main thread wait,
+ * for a bounded time, until the first placement is done and before the guest runs. When the daemon
+ * dies the message under way is finished (a move is complete or undone by then), placement stays as
+ * it is, and the thread tries to connect again, ever less often, up to RETRY_MAX.
+ */
+#include "vmm/link.h"
+#include "vmm/bql.h"
+#include "vmm/memslots.h"
+#include "vmm/mover.h"
+#include "vmm/plugin.h"
+#include "vmm/qemu.h"
+#include "vmm/ram.h"
+#include "vmm/refault.h"
+#include "vmm/sample.h"
+#include "vmm/uffd.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define RETRY_MIN   100         /* ms */
+#define RETRY_MAX   2000
+#define PATIENCE    5000        /* ms for the daemon to answer while attaching */
+#define RECHECK     30000       /* ms until a machine that cannot be tiered is looked at again */
+
+static struct qemu_info info;
+const struct qemu_info *const link_info = &info;
+
+static int wakeup = -1;             /* eventfd: link_notify() */
+static atomic_uint active_sources;
+static bool first_done;             /* link_start() may return */
+static char tier_names[VT_TIERS][16];
+static struct wire_msg msg;         /* the link thread's one message buffer */
+
+static pthread_mutex_t status_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct link_status status;
+
+/* --- status ----------------------------------------------------------------------------------- */
+
+void link_get_status(struct link_status *out)
+{
+    pthread_mutex_lock(&status_lock);
+    *out = status;
+    pthread_mutex_unlock(&status_lock);
+}
+
+static void set_status(bool connected, bool attached, const char *error)
+{
+    pthread_mutex_lock(&status_lock);
+    status.connects += connected && !status.connected;
+    status.connected = connected;
+    status.attached = attached;
+    snprintf(status.error, sizeof(status.error), "%s", error);
+    pthread_mutex_unlock(&status_lock);
+}
+
+const char *link_tier_name(unsigned tier)
+{
+    return tier < VT_TIERS ? tier_names[tier] : "";
+}
+
+int link_tier_number(const char *name)
+{
+    for (int t = 0; t < VT_TIERS; t++)
+        if (tier_names[t][0] && !strcmp(tier_names[t], name))
+            return t;
+    return -1;
+}
+
+uint32_t link_sources(void)
+{
+    return atomic_load(&active_sources);
+}
+
+void link_notify(void)
+{
+    uint64_t one = 1;
+
+    if (wakeup >= 0 && write(wakeup, &one, sizeof(one)) < 0)
+        return;     /* the counter is full: it is set, which is all we want */
+}
+
+/* --- events in QEMU's monitor ------------------------------------------------------------------- */
+
+struct event {
+    const char *name;
+    char data[600];
+};
+
+static void emit_event(void *opaque)
+{
+    struct event *e = opaque;
+
+    qemu_event(e->name, e->data);
+}
+
+/* The reason goes into JSON: quotes and backslashes become apostrophes and slashes. */
+static void announce(const char *name, const char *reason)
+{
+    struct event e = { .name = name };
+    char clean[VT_TEXT];
+    size_t i;
+
+    for (i = 0; i < sizeof(clean) - 1 && reason[i]; i++)
+        clean[i] = reason[i] == '"' ? '\'' : reason[i] == '\\' ? '/' :
+                   (unsigned char)reason[i] < ' ' ? ' ' : reason[i];
+    clean[i] = '\0';
+    snprintf(e.data, sizeof(e.data), "{\"reason\": \"%s\"}", clean);
+    bql_call(emit_event, &e);
+}
+
+/* --- connecting --------------------------------------------------------------------------------- */
+
+static int connect_daemon(struct vt_err *err)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return vt_fail(err, errno, "socket: %s", strerror(errno));
+    memcpy(a.sun_path, plugin_options.socket, sizeof(a.sun_path));
+    if (connect(fd, (struct sockaddr *)&a, sizeof(a))) {
+        int code = errno;
+
+        close(fd);
+        return vt_fail(err, code, "no vmtierd at %s: %s", plugin_options.socket, strerror(code));
+    }
+    return fd;
+}
+
+int link_probe(struct vt_err *err)
+{
+    int fd = connect_daemon(err);
+
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
+}
+
+/* --- attaching ---------------------------------------------------------------------------------- */
+
+static int take_welcome(int fd, struct vt_err *err)
+{
+    int rc = wire_recv(fd, &msg, PATIENCE, err), device;
+
+    if (rc)
+        return rc;
+    if (msg.h.type == VT_REFUSE)
+        return vt_fail(err, ECONNREFUSED, "the daemon refuses this VM: %s", msg.text.text);
+    if (msg.h.type != VT_WELCOME)
+        return vt_fail(err, EPROTO, "the daemon answered HELLO with %s",
+                       wire_type_name(msg.h.type));
+    device = wire_take_fd(&msg, 0);
+    if (device < 0)
+        return vt_fail(err, ENODEV, "the daemon has no /dev/userfaultfd to lend");
+    rc = uffd_open(device, err);
+    close(device);
+    return rc;
+}
+
+static int take_terms(const struct vt_welcome *w, struct vt_err *err)
+{
+    uint64_t g = w->granule;
+
+    if (g < VT_GRANULE_MIN || g > VT_GRANULE_MAX || (g & (g - 1)))
+        return vt_fail(err, EPROTO, "the daemon wants granules of %llu bytes",
+                       (unsigned long long)g);
+    if (ram_granule() && ram_granule() != g)
+        return vt_fail(err, EPROTO, "the daemon wants granules of %llu bytes, this VM has %llu",
+                       (unsigned long long)g, (unsigned long long)ram_granule());
+    if (!ram_granule())
+        ram_set_granule(g);
+    memcpy(tier_names, w->tier, sizeof(tier_names));
+    atomic_store(&active_sources, w->sources);
+    sample_set_period(w->sources & (1u << VT_SRC_SAMPLE) ? w->sample_period : 0);
+    return 0;
+}
+
+/* What has to be looked at with the BQL: layout and devices. */
+struct survey {
+    struct vt_err err;
+    int rc;
+};
+
+static void survey_machine(void *opaque)
+{
+    struct survey *s = opaque;
+
+    memslots_refresh();
+    s->rc = memslots_usable(&s->err);
+    if (!s->rc)
+        s->rc = memslots_check_devices(&s->err);
+}
+
+static int watch_blocks(struct vt_err *err)
+{
+    int rc = 0;
+
+    ram_lock();
+    for (struct ram_block *b = ram_blocks(); !rc && b < ram_blocks() + VT_BLOCKS; b++)
+        if (b->used && b->present)
+            rc = mover_watch(b, err);
+    ram_unlock();
+    return rc;
+}
+
+/* Keeps the link, so that the daemon can show the reason, until something may have changed. */
+static void stay_refused(int fd, const struct vt_err *err)
+{
+    struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = wakeup, .events = POLLIN } };
+    uint64_t drain;
+
+    set_status(true, false, err->text);
+    bql_done(&first_done);
+    if (poll(p, 2, RECHECK) > 0 && p[1].revents && read(wakeup, &drain, sizeof(drain)) < 0)
+        return;
+}
+
+static int attach(int fd, struct vt_err *err)
+{
+    struct survey s = { .rc = 0 };
+    int rc = link_send_hello(fd, err);
+
+    if (!rc)
+        rc = take_welcome(fd, err);
+    if (!rc)
+        rc = take_terms(&msg.welcome, err);
+    if (rc)
+        return rc;
+    bql_call(survey_machine, &s);
+    *err = s.err;
+    rc = s.rc;
+    if (!rc)
+        rc = watch_blocks(err);
+    if (rc) {
+        if (!link_send_frozen(fd, -rc, err->text, NULL))
+            stay_refused(fd, err);
+        return rc;
+    }
+    return link_send_layout(fd, err);
+}
+
+/* --- what the daemon asks for --------------------------------------------------------------------- */
+
+static int on_tier_file(int fd, struct wire_msg *m, struct vt_err *err)
+{
+    uint32_t block = m->tier_file.block, tier = m->tier_file.tier;
+    int file = wire_take_fd(m, 0), rc;
+
+    (void)fd;
+    if (file < 0 || block >= VT_BLOCKS || tier == 0 || tier >= VT_TIERS) {
+        close(file);
+        return vt_fail(err, EPROTO, "TIER_FILE for block %u, tier %u", block, tier);
+    }
+    ram_lock();
+    struct ram_block *b = &ram_blocks()[block];
+    if (!b->used || b->file[tier] >= 0)
+        rc = -EEXIST;               /* gone meanwhile, or the daemon has forgotten: not ours to lose */
+    else
+        rc = ram_set_file(b, tier, file, err);
+    ram_unlock();
+    if (rc)
+        close(file);
+    return rc == -EEXIST ? 0 : rc;
+}
+
+static int on_ready(int fd, struct wire_msg *m, struct vt_err *err)
+{
+    (void)fd;
+    (void)m;
+    (void)err;
+    ram_lock();
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
+        b->fresh = false;
+    ram_unlock();
+    set_status(true, true, "");
+    bql_done(&first_done);
+    announce("X_VMTIER_ATTACHED", "");
+    return 0;
+}
+
+static int on_harvest(int fd, struct wire_msg *m, struct vt_err *err)
+{
+    return link_send_harvest(fd, m, err);
+}
+
+static int on_move(int fd, struct wire_msg *m, struct vt_err *err)
+{
+    char before[VT_TEXT], after[VT_TEXT];
+    bool was = mover_frozen(before), is;
+    int rc = link_send_moved(fd, m, err);
+
+    is = mover_frozen(after);
+    if (!was && is) {
+        announce("X_VMTIER_FROZEN", after);
+        link_notify();
+    }
+    return rc;
+}
+
+static int on_set(int fd, struct wire_msg *m, struct vt_err *err)
+{
+    (void)fd;
+    (void)err;
+    if (m->set.freeze)
+        mover_freeze(false, "frozen by the daemon");
+    atomic_store(&active_sources, m->set.sources);
+    sample_set_period(m->set.sources & (1u << VT_SRC_SAMPLE) ? m->set.sample_period : 0);
+    return 0;
+}
+
+static int (*const handlers[VT_TYPE_END])(int fd, struct wire_msg *m, struct vt_err *err) = {
+    [VT_TIER_FILE] = on_tier_file,
+    [VT_READY] = on_ready,
+    [VT_HARVEST] = on_harvest,
+    [VT_MOVE] = on_move,
+    [VT_SET] = on_set,
+};
+
+static int handle(int fd, struct vt_err *err)
+{
+    int rc = wire_recv(fd, &msg, 0, err);
+
+    if (rc == -EAGAIN)
+        return 0;
+    if (rc)
+        return rc;
+    if (!handlers[msg.h.type])
+        rc = vt_fail(err, EPROTO, "unexpected %s", wire_type_name(msg.h.type));
+    else
+        rc = handlers[msg.h.type](fd, &msg, err);
+    wire_drop_fds(&msg);
+    return rc;
+}
+
+/* --- telling the daemon what changed ---------------------------------------------------------------- */
+
+static int tell_changes(int fd, uint32_t *told, bool *told_frozen, struct vt_err *err)
+{
+    char reason[VT_TEXT];
+    bool frozen = mover_frozen(reason);
+    int rc = 0;
+
+    if (*told != ram_generation()) {
+        *told = ram_generation();
+        rc = watch_blocks(err);
+        if (rc)
+            return rc;
+        rc = link_send_layout(fd, err);
+    }
+    if (!rc && frozen != *told_frozen) {
+        *told_frozen = frozen;
+        rc = link_send_frozen(fd, frozen ? EBUSY : 0, frozen ? reason : "", err);
+    }
+    return rc;
+}
+
+static int serve(int fd, struct vt_err *err)
+{
+    struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = wakeup, .events = POLLIN } };
+    uint32_t told = ram_generation();
+    bool told_frozen = false;
+    uint64_t drain;
+    int rc = tell_changes(fd, &told, &told_frozen, err);
+
+    while (!rc) {
+        if (poll(p, 2, -1) < 0 && errno != EINTR)
+            return vt_fail(err, errno, "poll: %s", strerror(errno));
+        if (p[1].revents & POLLIN && read(wakeup, &drain, sizeof(drain)) > 0)
+            rc = tell_changes(fd, &told, &told_frozen, err);
+        if (!rc && p[0].revents)
+            rc = handle(fd, err);
+    }
+    return rc;
+}
+
+/* --- the thread ------------------------------------------------------------------------------------- */
+
+/* One life of the link. Returns whether it was attached. */
+static bool session(void)
+{
+    struct vt_err err = { 0 };
+    struct link_status s;
+    int fd = connect_daemon(&err);
+
+    if (fd >= 0) {
+        set_status(true, false, "attaching");
+        if (!attach(fd, &err))
+            serve(fd, &err);
+        close(fd);
+    }
+    link_get_status(&s);
+    set_status(false, false, err.text);
+    if (s.attached)
+        announce("X_VMTIER_DETACHED", err.text);
+    else if (fd >= 0)
+        bql_done(&first_done);      /* refused: the machine need not wait */
+    return s.attached;
+}
+
+static void *run(void *unused)
+{
+    unsigned wait_ms = RETRY_MIN;
+    struct link_status s;
+    char said[sizeof(s.error)] = "";
+
+    (void)unused;
+    for (;;) {
+        wait_ms = session() ? RETRY_MIN : wait_ms * 2 < RETRY_MAX ? wait_ms * 2 : RETRY_MAX;
+        link_get_status(&s);
+        if (strcmp(said, s.error)) {
+            memcpy(said, s.error, sizeof(said));
+            qemu_say("%s: %s; the VM goes on, trying again", plugin_options.id, s.error);
+        }
+        usleep(wait_ms * 1000);
+    }
+    return NULL;
+}
+
+int link_start(int timeout_ms, struct vt_err *err)
+{
+    struct link_status s;
+    pthread_t thread;
+    int rc;
+
+    qemu_get_info(&info);
+    if (plugin_options.id[0])
+        memcpy(info.name, plugin_options.id, sizeof(info.name));
+    if (!info.name[0])
+        snprintf(info.name, sizeof(info.name), "qemu-%d", (int)getpid());
+    memcpy(plugin_options.id, info.name, sizeof(plugin_options.id));
+    wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wakeup < 0)
+        return vt_fail(err, errno, "eventfd: %s", strerror(errno));
+    rc = pthread_create(&thread, NULL, run, NULL);
+    if (rc)
+        return vt_fail(err, rc, "the link thread: %s", strerror(rc));
+    pthread_setname_np(thread, "vmtier");
+    pthread_detach(thread);
+    bql_serve(&first_done, timeout_ms);
+    link_get_status(&s);
+    return s.attached ? 0 : vt_fail(err, EAGAIN, "%s", s.error);
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * QEMU's memory layout: which RAM blocks can be tiered, where they are in the guest.
+ *
+ * A block is tiered if all of it is file-backed and shared, it is at least a granule long, and the
+ * guest's address space shows it as RAM. The files are what placement stands on: private memory is
+ * not in the file, so it cannot be remapped.
+ *
+ * Identity. QEMU may delete a block and put another one at the same address; the inode of the
+ * backing file tells them apart. A block that leaves the guest (memory unplug) keeps its entry, its
+ * files and its placement, because its object can be plugged again with contents.
+ */
+#include "vmm/memslots.h"
+#include "vmm/fence.h"
+#include "vmm/plugin.h"
+#include "vmm/qemu.h"
+#include "vmm/ram.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct scan {
+    struct ram_slots slots;
+    bool seen[VT_BLOCKS];
+    bool changed;
+};
+
+/* --- blocks --------------------------------------------------------------------------------- */
+
+static bool can_tier(const struct qemu_ram *r)
+{
+    uint64_t granule = ram_granule();
+
+    return r->fd >= 0 && r->shared && r->name[0] && r->length >= granule &&
+           granule % r->page_size == 0;
+}
+
+static struct ram_block *known_block(const struct qemu_ram *r)
+{
+    struct stat st;
+
+    if (fstat(r->fd, &st))
+        return NULL;
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++) {
+        if (!b->used || b->host != r->host)
+            continue;
+        if (b->length == r->length && b->inode == st.st_ino)
+            return b;
+        ram_drop(b);    /* another block lives at this address now */
+    }
+    return NULL;
+}
+
+static int see_block(const struct qemu_ram *r, void *opaque)
+{
+    struct scan *scan = opaque;
+    struct ram_block *b;
+    struct vt_err err;
+
+    if (!can_tier(r))
+        return 0;
+    b = known_block(r);
+    if (!b) {
+        b = ram_add(r->name, r->host, r->length, (uint32_t)r->page_size, r->fd, &err);
+        if (!b) {
+            qemu_say("%s; it stays in dram", err.text);
+            return 0;
+        }
+        b->ram_addr = r->ram_addr;
+        b->fresh = true;
+        b->present = false;     /* until a memslot shows it */
+        scan->changed = true;
+    }
+    return 0;
+}
+
+static int see_range(const struct qemu_range *r, void *opaque)
+{
+    struct scan *scan = opaque;
+
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++) {
+        uint64_t offset = (uint64_t)(r->host - b->host);
+
+        if (!b->used || r->host < b->host || offset >= b->length || r->device)
+            continue;
+        if (scan->slots.n < RAM_SLOTS)
+            scan->slots.slot[scan->slots.n++] = (struct ram_slot){
+                .gpa = r->gpa, .length = r->length, .offset = offset,
+                .block = (uint64_t)(b - ram_blocks()),
+            };
+        scan->seen[b - ram_blocks()] = true;
+    }
+    return 0;
+}
+
+static void note_presence(struct scan *scan)
+{
+    for (int i = 0; i < VT_BLOCKS; i++) {
+        struct ram_block *b = &ram_blocks()[i];
+
+        if (!b->used || b->present == scan->seen[i])
+            continue;
+        b->present = scan->seen[i];
+        scan->changed = true;
+    }
+}
+
+/* One block's slots follow each other where only the guest's firmware split them (PAM): join them. */
+static void join_slots(struct ram_slots *s)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < s->n; i++) {
+        struct ram_slot *last = n ? &s->slot[n - 1] : NULL, *now = &s->slot[i];
+
+        if (last && last->block == now->block && last->gpa + last->length == now->gpa &&
+            last->offset + last->length == now->offset)
+            last->length += now->length;
+        else
+            s->slot[n++] = *now;
+    }
+    memset(&s->slot[n], 0, (s->n - n) * sizeof(s->slot[0]));
+    s->n = n;
+}
+
+bool memslots_refresh(void)
+{
+    static struct scan scan;    /* large; the BQL makes it ours */
+
+    if (!ram_granule())
+        return false;
+    memset(&scan, 0, sizeof(scan));
+    ram_lock();
+    qemu_each_ram(see_block, &scan);
+    qemu_each_range(see_range, &scan);
+    join_slots(&scan.slots);
+    note_presence(&scan);
+    if (memcmp(&scan.slots, &ram_slots, sizeof(scan.slots))) {
+        ram_slots = scan.slots;
+        scan.changed = true;
+    }
+    if (scan.changed)
+        ram_changed();
+    ram_unlock();
+    return scan.changed;
+}
+
+/* --- what cannot be tiered -------------------------------------------------------------------- */
+
+struct usable {
+    bool any;
+    uint64_t largest;
+    char why[200];
+};
+
+static int judge_block(const struct qemu_ram *r, void *opaque)
+{
+    struct usable *u = opaque;
+
+    if (can_tier(r)) {
+        u->any = true;
+        return 1;
+    }
+    if (r->length <= u->largest || !r->name[0])
+        return 0;
+    u->largest = r->length;
+    if (r->fd < 0 || !r->shared)
+        snprintf(u->why, sizeof(u->why), "RAM block '%s' is private (%s)", r->name,
+                 r->fd < 0 ? "anonymous memory" : "share=off");
+    else if (ram_granule() % r->page_size)
+        snprintf(u->why, sizeof(u->why), "RAM block '%s' has pages of %zu bytes, larger than the "
+                 "granule", r->name, r->page_size);
+    else
+        snprintf(u->why, sizeof(u->why), "RAM block '%s' is shorter than a granule", r->name);
+    return 0;
+}
+
+int memslots_usable(struct vt_err *err)
+{
+    struct usable u = { .why = "there is no RAM" };
+
+    qemu_each_ram(judge_block, &u);
+    if (u.any)
+        return 0;
+    return vt_fail(err, EINVAL, "%s: start QEMU with -object memory-backend-memfd,id=ram0,size=SIZE,"
+                   "share=on -machine memory-backend=ram0", u.why);
+}
+
+/* QOM types, by prefix, that reach RAM past QEMU's mapping or forbid remapping it. */
+static const struct {
+    const char *type, *why;
+} refused[] = {
+    { "vhost-user", "maps the RAM file itself" },
+    { "vfio-", "pins RAM for DMA" },
+    { "vhost-vdpa", "pins RAM for DMA" },
+    { "vhost-scsi", "keeps requests in the kernel with pages pinned" },
+    { "virtio-mem", "discards RAM ranges by file; not supported yet" },
+    { "sev-", "encrypts RAM by its physical address" },
+    { "tdx-guest", "encrypts RAM by its physical address" },
+    { "x-remote", "maps the RAM file in another process" },
+};
+
+static bool refuse(const char *type, const char *path, struct vt_err *err)
+{
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        if (strncmp(type, refused[i].type, strlen(refused[i].type)))
+            continue;
+        vt_fail(err, EBUSY, "device %s (%s) %s: vmtier cannot keep it coherent; remove the device "
+                "or run this VM untiered", path, type, refused[i].why);
+        return true;
+    }
+    return false;
+}
+
+static int check_object(const char *type, const char *path, void *opaque)
+{
+    return refuse(type, path, opaque);
+}
+
+/* Network back-ends are no QOM objects; only the monitor's text names them. */
+static int check_netdevs(struct vt_err *err)
+{
+    static const char *const kinds[] = { "type=vhost-user", "type=vhost-vdpa" };
+    char *text = qemu_monitor("info network");
+    int rc = 0;
+
+    for (size_t i = 0; text && !rc && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (strstr(text, kinds[i]))
+            rc = vt_fail(err, EBUSY, "a network back-end of %s maps the RAM file itself: vmtier "
+                         "cannot keep it coherent; use another back-end or run this VM untiered",
+                         kinds[i]);
+    free(text);
+    return rc;
+}
+
+/* Disk engines that reach RAM by ways the fence does not see. */
+static int check_disk(const char *driver, const char *node, void *opaque)
+{
+    const char *why = fence_refuses(driver);
+
+    if (why)
+        vt_fail(opaque, EBUSY, "disk %s (driver %s): %s; vmtier cannot keep it coherent: use "
+                "another driver or run this VM untiered", node && node[0] ? node : "?", driver, why);
+    return why != NULL;
+}
+
+int memslots_check_devices(struct vt_err *err)
+{
+    err->code = 0;
+    qemu_each_object(check_object, err);
+    if (!err->code)
+        qemu_each_block_node(check_disk, err);
+    return err->code ? -err->code : check_netdevs(err);
+}

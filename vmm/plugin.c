@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The plugin's entry: options, start, and what happens when the machine changes.
+ *
+ * Start has two moments. qemu_plugin_install() runs before any memory exists: it binds QEMU's
+ * functions, sets the hooks, and is the place to refuse a wrong option. machine_done() runs when the
+ * machine is complete and nothing has been written to RAM: it attaches to the daemon and lets it
+ * place memory, so that what does not fit the quota is on its tier before the guest touches it.
+ */
+#include "vmm/plugin.h"
+#include "vmm/fence.h"
+#include "vmm/link.h"
+#include "vmm/memslots.h"
+#include "vmm/mover.h"
+#include "vmm/qemu.h"
+#include "vmm/qmp.h"
+#include "vmm/ram.h"
+#include "vmm/refault.h"
+#include "vmm/sample.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ATTACH_MS 5000      /* the longest an absent-minded daemon may delay the guest's start */
+
+struct options plugin_options;
+uint64_t plugin_id;
+char plugin_no_source[VT_SRC_END][VT_NAME];
+
+static bool check_pending;
+
+/* --- options ------------------------------------------------------------------------------------ */
+
+static int set_text(char *to, size_t size, const char *key, const char *value, struct vt_err *err)
+{
+    if (!value[0] || strlen(value) >= size)
+        return vt_fail(err, EINVAL, "%s= must have 1 to %zu characters", key, size - 1);
+    snprintf(to, size, "%s", value);
+    return 0;
+}
+
+static int set_required(const char *value, struct vt_err *err)
+{
+    bool on = !strcmp(value, "on");
+
+    if (!on && strcmp(value, "off"))
+        return vt_fail(err, EINVAL, "required=%s: it is on or off", value);
+    plugin_options.required = on;
+    return 0;
+}
+
+static int set_option(const char *arg, struct vt_err *err)
+{
+    const char *eq = strchr(arg, '='), *value = eq ? eq + 1 : "";
+    size_t n = eq ? (size_t)(eq - arg) : strlen(arg);
+    struct options *o = &plugin_options;
+
+    if (n == 6 && !strncmp(arg, "socket", n))
+        return set_text(o->socket, sizeof(o->socket), "socket", value, err);
+    if (n == 2 && !strncmp(arg, "vm", n))
+        return set_text(o->id, sizeof(o->id), "vm", value, err);
+    if (n == 8 && !strncmp(arg, "required", n))
+        return set_required(value, err);
+    return vt_fail(err, EINVAL, "unknown option '%.*s': there are socket=PATH, vm=NAME and "
+                   "required=on|off", (int)n, arg);
+}
+
+static int set_options(int argc, char **argv, struct vt_err *err)
+{
+    int rc = 0;
+
+    for (int i = 0; !rc && i < argc; i++)
+        rc = set_option(argv[i], err);
+    if (!rc && !plugin_options.socket[0])
+        rc = vt_fail(err, EINVAL, "socket=PATH is missing: the daemon's socket, "
+                     "/run/vmtier/vmm.sock unless configured otherwise");
+    return rc;
+}
+
+/* --- the machine changes -------------------------------------------------------------------------- */
+
+bool plugin_check_devices(void)
+{
+    struct vt_err err = { 0 };
+    char data[VT_TEXT + 32];
+
+    if (!memslots_check_devices(&err))
+        return true;
+    mover_freeze(false, "%s", err.text);
+    mover_retreat();
+    qemu_say("%s", err.text);
+    snprintf(data, sizeof(data), "{\"reason\": \"%.200s\"}", err.text);
+    qemu_event("X_VMTIER_FROZEN", data);
+    link_notify();
+    return false;
+}
+
+static void check_devices(void *unused)
+{
+    char reason[VT_TEXT];
+
+    (void)unused;
+    check_pending = false;
+    if (!mover_frozen(reason))
+        plugin_check_devices();
+}
+
+/* With the BQL, from any thread. Devices announce themselves through their memory regions. */
+static void layout_changed(void)
+{
+    if (memslots_refresh())
+        link_notify();
+    if (!check_pending) {
+        check_pending = true;
+        qemu_bh(check_devices, NULL);
+    }
+}
+
+/* QEMU punched a hole into a RAM file (balloon): the contents may be in another tier's file. */
+static void hole_punched(int fd, uint64_t offset, uint64_t length)
+{
+    ram_lock();
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++) {
+        uint64_t end = offset + length;
+
+        if (!b->used || b->file[0] != fd)
+            continue;
+        for (uint64_t at = offset, next; at < end && at < b->length; at = next) {
+            uint32_t g = b->first + (uint32_t)(at / ram_granule());
+
+            next = (at / ram_granule() + 1) * ram_granule();
+            if (ram_tier[g])
+                fallocate(b->file[ram_tier[g]], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          (off_t)at, (off_t)((next < end ? next : end) - at));
+        }
+    }
+    ram_unlock();
+}
+
+/* --- start ------------------------------------------------------------------------------------------ */
+
+static void machine_done(void)
+{
+    struct vt_err err = { 0 };
+    int rc = link_start(ATTACH_MS, &err);
+
+    qmp_register();
+    if (rc && plugin_options.required) {
+        qemu_say("required=on, and this VM cannot be tiered: %s", err.text);
+        exit(EXIT_FAILURE);
+    }
+    qemu_on_layout_change(layout_changed);
+}
+
+static void note_sources(void)
+{
+    struct vt_err err;
+
+    if (refault_init(&err))
+        snprintf(plugin_no_source[VT_SRC_REFAULT], VT_NAME, "%.60s", err.text);
+    if (!sample_init(&err))
+        snprintf(plugin_no_source[VT_SRC_SAMPLE], VT_NAME, "%.60s", err.text);
+}
+
+static int start(int argc, char **argv, struct vt_err *err)
+{
+    int rc = set_options(argc, argv, err);
+
+    if (!rc)
+        rc = qemu_bind(err);
+    if (!rc)
+        rc = ram_init(err);
+    if (!rc)
+        rc = fence_init(err);
+    if (!rc && plugin_options.required)
+        rc = link_probe(err);
+    return rc;
+}
+
+VMTIER_EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv);
+
+VMTIER_EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
+{
+    struct vt_err err = { 0 };
+
+    (void)info;
+    plugin_id = id;
+    if (start(argc, argv, &err)) {
+        qemu_say("%s", err.text);
+        return -1;
+    }
+    note_sources();
+    fence_on_punch(hole_punched);
+    qemu_on_machine_done(machine_done);
+    return 0;
+}

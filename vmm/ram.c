@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The VM's tiered RAM: see ram.h.
+ *
+ * The maps for lock-free lookups (access address to granule) are seqlocks: ram_changed() makes the
+ * sequence odd, rewrites the arrays, makes it even. A reader that sees an odd or changed sequence
+ * gives up; it loses one sample.
+ */
+#include "vmm/ram.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+uint8_t *ram_tier;
+struct ram_slots ram_slots;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct ram_block blocks[VT_BLOCKS];
+static uint64_t granule_bytes;
+static unsigned granule_shift;
+static uint32_t next_granule;
+static atomic_uint generation;
+
+/* One row of a lock-free map: [start, start + length) begins at `offset` of granule `first`'s block. */
+struct span {
+    _Atomic uint64_t start, length, offset;
+    _Atomic uint32_t first;
+};
+
+struct map {
+    atomic_uint sequence;
+    atomic_uint n;
+    struct span span[RAM_SLOTS];
+};
+static struct map by_gpa, by_addr;
+
+void ram_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void ram_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+int ram_init(struct vt_err *err)
+{
+    void *p;
+
+    if (ram_tier)
+        return 0;
+    p = mmap(NULL, VT_GRANULES_MAX, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return vt_fail(err, errno, "reserving the placement table: %s", strerror(errno));
+    ram_tier = p;
+    return 0;
+}
+
+uint64_t ram_granule(void)
+{
+    return granule_bytes;
+}
+
+void ram_set_granule(uint64_t bytes)
+{
+    granule_bytes = bytes;
+    granule_shift = (unsigned)__builtin_ctzll(bytes);
+}
+
+uint32_t ram_generation(void)
+{
+    return atomic_load(&generation);
+}
+
+/* --- blocks ------------------------------------------------------------------------------- */
+
+struct ram_block *ram_blocks(void)
+{
+    return blocks;
+}
+
+struct ram_block *ram_block_named(const char *name)
+{
+    for (struct ram_block *b = blocks; b < blocks + VT_BLOCKS; b++)
+        if (b->used && !strcmp(b->name, name))
+            return b;
+    return NULL;
+}
+
+struct ram_block *ram_block_of(uint32_t granule)
+{
+    for (struct ram_block *b = blocks; b < blocks + VT_BLOCKS; b++)
+        if (b->used && granule >= b->first && granule - b->first < b->count)
+            return b;
+    return NULL;
+}
+
+/* A flag of /proc/self/smaps' VmFlags and the advice that sets it. */
+static const struct {
+    char flag[3];
+    int advice;
+} advice_table[] = {
+    { "dd", MADV_DONTDUMP },   { "dc", MADV_DONTFORK },  { "hg", MADV_HUGEPAGE },
+    { "nh", MADV_NOHUGEPAGE }, { "mg", MADV_MERGEABLE }, { "wf", MADV_WIPEONFORK },
+    { "sr", MADV_SEQUENTIAL }, { "rr", MADV_RANDOM },
+};
+
+static unsigned parse_flags(const char *line)
+{
+    unsigned mask = 0;
+
+    for (size_t i = 0; i < sizeof(advice_table) / sizeof(advice_table[0]); i++)
+        if (strstr(line, advice_table[i].flag))
+            mask |= 1u << i;
+    return mask;
+}
+
+/* The advice in force on the mapping at `host`. */
+static unsigned read_advice(const uint8_t *host)
+{
+    unsigned long from, to;
+    char line[512];
+    bool inside = false;
+    unsigned mask = 0;
+    FILE *f = fopen("/proc/self/smaps", "re");
+
+    if (!f)
+        return 0;
+    while (fgets(line, sizeof(line), f)) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            inside = (unsigned long)host >= from && (unsigned long)host < to;
+        else if (inside && !strncmp(line, "VmFlags:", 8))
+            mask = parse_flags(line + 8);
+    }
+    fclose(f);
+    return mask;
+}
+
+void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length)
+{
+    for (size_t i = 0; i < sizeof(advice_table) / sizeof(advice_table[0]); i++)
+        if (b->advice & (1u << i))
+            madvise(b->host + offset, length, advice_table[i].advice);
+}
+
+/* Views of huge pages must begin on one; others are put on a 2 MiB border so that THP can be used. */
+static uint8_t *map_view(const struct ram_block *b, int fd)
+{
+    const uint64_t align = b->page_size > (2u << 20) ? b->page_size : 2u << 20;
+    uint8_t *area = mmap(NULL, b->length + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *view = (uint8_t *)(((uintptr_t)area + align - 1) & ~(align - 1));
+
+    if (area == MAP_FAILED)
+        return NULL;
+    if (mmap(view, b->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        munmap(area, b->length + align);
+        return NULL;
+    }
+    if (view > area)
+        munmap(area, (size_t)(view - area));
+    munmap(view + b->length, (size_t)(area + align - view));
+    madvise(view, b->length, MADV_DONTDUMP);
+    madvise(view, b->length, MADV_DONTFORK);
+    return view;
+}
+
+int ram_set_file(struct ram_block *b, unsigned tier, int fd, struct vt_err *err)
+{
+    struct stat st;
+    uint8_t *view;
+
+    if (fstat(fd, &st) || (S_ISREG(st.st_mode) && (uint64_t)st.st_size < b->length))
+        return vt_fail(err, EINVAL, "block %s: the file of tier %u is shorter than the block",
+                       b->name, tier);
+    view = map_view(b, fd);
+    if (!view)
+        return vt_fail(err, errno, "block %s: mapping the file of tier %u: %s", b->name, tier,
+                       strerror(errno));
+    b->file[tier] = fd;
+    b->view[tier] = view;
+    return 0;
+}
+
+static struct ram_block *free_entry(void)
+{
+    for (struct ram_block *b = blocks; b < blocks + VT_BLOCKS; b++)
+        if (!b->used)
+            return b;
+    return NULL;
+}
+
+struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint32_t page_size,
+                          int fd, struct vt_err *err)
+{
+    uint64_t count = (length + granule_bytes - 1) >> granule_shift;
+    struct ram_block *b = free_entry();
+    struct stat st;
+
+    if (!b || count > VT_GRANULES_MAX - next_granule) {
+        vt_fail(err, ENOSPC, "block %s: more than %d blocks or %u granules in one VM", name,
+                VT_BLOCKS, VT_GRANULES_MAX);
+        return NULL;
+    }
+    *b = (struct ram_block){ .host = host, .length = length, .page_size = page_size,
+                             .first = next_granule, .count = (uint32_t)count };
+    snprintf(b->name, sizeof(b->name), "%s", name);
+    for (int t = 0; t < VT_TIERS; t++)
+        b->file[t] = -1;
+    if (ram_set_file(b, 0, fd, err))
+        return NULL;
+    b->inode = fstat(fd, &st) ? 0 : st.st_ino;
+    b->advice = read_advice(host);
+    b->used = b->present = true;
+    next_granule += b->count;
+    memset(ram_tier + b->first, 0, b->count);
+    return b;
+}
+
+void ram_drop(struct ram_block *b)
+{
+    for (int t = 0; t < VT_TIERS; t++) {
+        if (b->view[t])
+            munmap(b->view[t], b->length);
+        if (t > 0 && b->file[t] >= 0)
+            close(b->file[t]);
+    }
+    memset(b, 0, sizeof(*b));
+}
+
+/* --- lookups without a lock ----------------------------------------------------------------- */
+
+static void map_put(struct map *m, uint64_t start, uint64_t length, uint64_t offset, uint32_t first)
+{
+    unsigned n = atomic_load(&m->n);
+
+    if (n == RAM_SLOTS)
+        return;
+    m->span[n].start = start;
+    m->span[n].length = length;
+    m->span[n].offset = offset;
+    m->span[n].first = first;
+    atomic_store(&m->n, n + 1);
+}
+
+static bool map_find(struct map *m, uint64_t address, uint32_t *granule)
+{
+    unsigned before = atomic_load_explicit(&m->sequence, memory_order_acquire);
+    unsigned n = atomic_load_explicit(&m->n, memory_order_relaxed);
+
+    for (unsigned i = 0; i < n && i < RAM_SLOTS; i++) {
+        uint64_t at = address - atomic_load_explicit(&m->span[i].start, memory_order_relaxed);
+
+        if (at >= atomic_load_explicit(&m->span[i].length, memory_order_relaxed))
+            continue;
+        at += atomic_load_explicit(&m->span[i].offset, memory_order_relaxed);
+        *granule = atomic_load_explicit(&m->span[i].first, memory_order_relaxed) +
+                   (uint32_t)(at >> granule_shift);
+        atomic_thread_fence(memory_order_acquire);
+        return !(before & 1) &&
+               before == atomic_load_explicit(&m->sequence, memory_order_relaxed);
+    }
+    return false;
+}
+
+void ram_changed(void)
+{
+    atomic_fetch_add(&by_gpa.sequence, 1);
+    atomic_fetch_add(&by_addr.sequence, 1);
+    atomic_store(&by_gpa.n, 0);
+    atomic_store(&by_addr.n, 0);
+    for (unsigned i = 0; i < ram_slots.n; i++) {
+        const struct ram_slot *s = &ram_slots.slot[i];
+
+        map_put(&by_gpa, s->gpa, s->length, s->offset, blocks[s->block].first);
+    }
+    for (struct ram_block *b = blocks; b < blocks + VT_BLOCKS; b++)
+        if (b->used && b->present)
+            map_put(&by_addr, b->ram_addr, b->length, 0, b->first);
+    atomic_fetch_add(&by_gpa.sequence, 1);
+    atomic_fetch_add(&by_addr.sequence, 1);
+    atomic_fetch_add(&generation, 1);
+}
+
+bool ram_find_gpa(uint64_t gpa, uint32_t *granule)
+{
+    return map_find(&by_gpa, gpa, granule);
+}
+
+bool ram_find_addr(uint64_t ram_addr, uint32_t *granule)
+{
+    return map_find(&by_addr, ram_addr, granule);
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Kernel ABI newer than the headers of Debian 12 (Linux 6.1). Numbers from Linux
+ * include/uapi/linux/fs.h (PAGEMAP_SCAN, 6.7) and include/uapi/linux/userfaultfd.h (6.4).
+ */
+#ifndef VMTIER_UAPI_H
+#define VMTIER_UAPI_H
+
+#include <linux/fs.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+
+#ifndef PAGEMAP_SCAN
+#define PAGE_IS_PRESENT (1 << 3)
+
+struct page_region {
+    __u64 start, end, categories;
+};
+
+struct pm_scan_arg {
+    __u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    __u64 category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+#endif
