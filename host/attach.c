@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The first placement.
+ *
+ * When a VM attaches before its guest runs, and when memory is plugged in later, what fits the quota
+ * stays in dram, lowest addresses first, and the rest goes to the second tier before the guest
+ * touches it. A VM that attaches while its guest runs (the daemon was restarted) keeps the placement
+ * it has; rounds bring it within its quota.
+ */
+#include "host/daemon.h"
+#include "host/mover/mover.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define SLOW_TIER 1
+
+static int send_file(struct vm *vm, guint32 block, guint32 tier, struct vt_err *err)
+{
+    struct vm_block *b = &vm->block[block];
+    g_autoptr(GError) error = NULL;
+
+    b->file[tier] = tier_make_file(&vm->daemon->tiers->tier[tier], vm->name, b->name, b->length,
+                                   b->page_size, &error);
+    if (b->file[tier] < 0)
+        return vt_fail(err, ENOMEM, "%s", error->message);
+    wire_start(&vm->out, VT_TIER_FILE, 0, sizeof(vm->out.tier_file));
+    vm->out.tier_file.block = block;
+    vm->out.tier_file.tier = tier;
+    vm->out.fd[0] = b->file[tier];
+    vm->out.n_fds = 1;
+    return vm_send(vm, err);
+}
+
+/* Granules of new blocks that do not fit the quota, in order. */
+static GArray *list_surplus(const struct vm *vm, bool fresh)
+{
+    GArray *list = g_array_new(FALSE, FALSE, sizeof(struct vt_move_one));
+    guint32 quota = vm_quota_granules(vm), settled = 0;
+
+    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
+        for (guint32 g = b->first; b->present && b->placed && g < b->first + b->count; g++)
+            settled += vm->ledger.tier[g] == 0;
+    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
+        for (guint32 g = b->first; b->present && !b->placed && g < b->first + b->count; g++) {
+            struct vt_move_one m = { .granule = g, .tier = SLOW_TIER };
+
+            if (vm->ledger.tier[g] == 0 && settled++ >= quota && b->fresh == fresh)
+                g_array_append_val(list, m);
+        }
+    return list;
+}
+
+static int move_surplus(struct vm *vm, bool fresh, struct vt_err *err)
+{
+    g_autoptr(GArray) list = list_surplus(vm, fresh);
+
+    return mover_remap.carry_out(vm, (struct vt_move_one *)(void *)list->data, list->len, fresh,
+                                 err);
+}
+
+int vm_place_new(struct vm *vm, struct vt_err *err)
+{
+    int rc = 0;
+
+    vm->layout_known = false;
+    for (guint32 i = 0; !rc && i < VT_BLOCKS; i++)
+        if (vm->block[i].present && vm->block[i].file[SLOW_TIER] < 0)
+            rc = send_file(vm, i, SLOW_TIER, err);
+    if (!rc && vm->now.mode == VM_ON)
+        rc = move_surplus(vm, true, err);
+    if (!rc && vm->now.mode == VM_ON)
+        rc = move_surplus(vm, false, err);
+    for (guint32 i = 0; i < VT_BLOCKS; i++)
+        vm->block[i].placed |= vm->block[i].present;
+    return rc;
+}
+
+/* Waits for LAYOUT_END, or for QEMU to say that it cannot be tiered. */
+static int await_layout(struct vm *vm, struct vt_err *err)
+{
+    while (!vm->layout_known && vm->stats.state != VM_REFUSED) {
+        int rc = wire_recv(vm->link, &vm->in, LINK_MS, err);
+
+        if (!rc)
+            rc = vm_take_news(vm, err);
+        if (rc > 0)
+            rc = vt_fail(err, EPROTO, "%s before the layout", wire_type_name(vm->in.h.type));
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* A VM that cannot be tiered stays in the list, with its reason, while its QEMU keeps the link. */
+static int stay_refused(struct vm *vm, struct vt_err *err)
+{
+    int rc = vm_receive(vm, 0, err);
+
+    return rc == -EAGAIN ? 0 : rc ? rc : vt_fail(err, EPROTO, "%s unasked",
+                                                 wire_type_name(vm->in.h.type));
+}
+
+int vm_attach(struct vm *vm, struct vt_err *err)
+{
+    int rc = vm->stats.state == VM_REFUSED ? 0 : await_layout(vm, err);
+
+    if (!rc && vm->stats.state == VM_REFUSED)
+        return stay_refused(vm, err);
+    if (!rc)
+        rc = vm_place_new(vm, err);
+    if (rc)
+        return rc;
+    wire_start(&vm->out, VT_READY, 0, sizeof(struct vt_ready));
+    rc = vm_send(vm, err);
+    if (rc)
+        return rc;
+    vm->placed = true;
+    vm->last_us = g_get_monotonic_time();
+    vm_event(vm, "VMTIER_VM_ATTACHED", NULL);
+    return 0;
+}

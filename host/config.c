@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The configuration: a GKeyFile with the groups [daemon], [tier NAME], [vm default] and [vm NAME].
+ *
+ * Each group's keys are a table of setters; a key that is not in the table is an error that names
+ * it, so that a misspelt quota is not a missing quota.
+ */
+#include "host/config.h"
+#include "common/wire.h"
+#include "host/error.h"
+#include "host/size.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+static const char *const mode_names[] = { "off", "observe", "on" };
+static_assert(G_N_ELEMENTS(mode_names) == VM_MODE_COUNT, "a mode has no name");
+
+#define FAIL(error, ...) (g_set_error(error, VMT_ERROR, EINVAL, __VA_ARGS__), false)
+
+const char *vm_mode_name(enum vm_mode mode)
+{
+    return mode_names[mode];
+}
+
+bool vm_mode_parse(const char *text, enum vm_mode *mode, GError **error)
+{
+    for (int i = 0; i < VM_MODE_COUNT; i++)
+        if (!strcmp(text, mode_names[i])) {
+            *mode = (enum vm_mode)i;
+            return true;
+        }
+    return FAIL(error, "mode '%s': it is on, observe or off", text);
+}
+
+bool quota_parse(const char *text, struct quota *quota, GError **error)
+{
+    size_t n = strlen(text);
+    char *end;
+
+    *quota = (struct quota){ 0 };
+    if (n && text[n - 1] == '%') {
+        double percent = g_ascii_strtod(text, &end);
+
+        if (end != text + n - 1 || !(percent > 0) || percent > 100)
+            return FAIL(error, "quota '%s': a share of the VM's RAM is above 0 and up to 100%%",
+                        text);
+        quota->share = percent / 100;
+        return true;
+    }
+    if (!size_parse(text, &quota->bytes, error)) {
+        g_prefix_error(error, "quota: ");
+        return false;
+    }
+    return quota->bytes > 0 || FAIL(error, "quota '%s': a VM needs some dram; use mode=off to leave "
+                                    "it alone", text);
+}
+
+/* --- [vm] ----------------------------------------------------------------------------------------- */
+
+static bool set_quota(struct vm_config *vm, const char *value, GError **error)
+{
+    return quota_parse(value, &vm->quota, error);
+}
+
+static bool set_mode(struct vm_config *vm, const char *value, GError **error)
+{
+    return vm_mode_parse(value, &vm->mode, error);
+}
+
+static bool set_rate(struct vm_config *vm, const char *value, GError **error)
+{
+    g_autofree char *size = g_str_has_suffix(value, "/s") ? g_strndup(value, strlen(value) - 2)
+                                                          : g_strdup(value);
+    return size_parse(size, &vm->rate, error);
+}
+
+static bool set_granule(struct vm_config *vm, const char *value, GError **error)
+{
+    guint64 bytes;
+
+    if (!size_parse(value, &bytes, error))
+        return false;
+    if (bytes < VT_GRANULE_MIN || bytes > VT_GRANULE_MAX || (bytes & (bytes - 1)))
+        return FAIL(error, "granule '%s': a power of two from 4K to 1G, usually 2M", value);
+    vm->granule = bytes;
+    return true;
+}
+
+static bool set_sources(struct vm_config *vm, const char *value, GError **error)
+{
+    g_auto(GStrv) names = g_strsplit(value, ",", -1);
+
+    vm->sources = 0;
+    for (char **n = names; *n; n++) {
+        unsigned s = 0;
+
+        g_strstrip(*n);
+        while (s < VT_SRC_END && strcmp(*n, wire_source_name(s)))
+            s++;
+        if (s == VT_SRC_END)
+            return FAIL(error, "sources: there is no '%s'; there are refault, dirty, sample", *n);
+        vm->sources |= 1u << s;
+    }
+    return true;
+}
+
+static bool set_number(guint32 *to, const char *value, guint64 low, guint64 high, GError **error)
+{
+    guint64 n;
+
+    if (!g_ascii_string_to_unsigned(value, 10, low, high, &n, error))
+        return false;
+    *to = (guint32)n;
+    return true;
+}
+
+static bool set_period(struct vm_config *vm, const char *value, GError **error)
+{
+    return set_number(&vm->sample_period, value, 1, 1000000, error);
+}
+
+static bool set_budget(struct vm_config *vm, const char *value, GError **error)
+{
+    return set_number(&vm->probe_budget_us, value, 100, 100000, error);
+}
+
+static bool set_sample_use(struct vm_config *vm, const char *value, GError **error)
+{
+    vm->sample_places = !strcmp(value, "place");
+    return vm->sample_places || !strcmp(value, "measure") ||
+           FAIL(error, "sample-use '%s': it is place or measure", value);
+}
+
+static const struct {
+    const char *key;
+    bool (*set)(struct vm_config *vm, const char *value, GError **error);
+} vm_keys[] = {
+    { "quota", set_quota },     { "mode", set_mode },       { "rate", set_rate },
+    { "granule", set_granule }, { "sources", set_sources }, { "sample-period", set_period },
+    { "probe-budget-us", set_budget },                      { "sample-use", set_sample_use },
+};
+
+bool vm_config_set(struct vm_config *vm, const char *key, const char *value, GError **error)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(vm_keys); i++)
+        if (!strcmp(key, vm_keys[i].key)) {
+            if (vm_keys[i].set(vm, value, error))
+                return true;
+            g_prefix_error(error, "%s: ", key);
+            return false;
+        }
+    return FAIL(error, "unknown key '%s'", key);
+}
+
+static bool read_vm(GKeyFile *file, const char *group, struct vm_config *vm, GError **error)
+{
+    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
+
+    for (char **k = keys; k && *k; k++) {
+        g_autofree char *value = g_key_file_get_string(file, group, *k, error);
+
+        if (!value || !vm_config_set(vm, *k, g_strstrip(value), error))
+            return false;
+    }
+    return keys != NULL;
+}
+
+/* --- [daemon], [tier] ------------------------------------------------------------------------------- */
+
+bool log_level_parse(const char *text, GLogLevelFlags *level, GError **error)
+{
+    static const struct {
+        const char *name;
+        GLogLevelFlags level;
+    } levels[] = {
+        { "error", G_LOG_LEVEL_CRITICAL }, { "warning", G_LOG_LEVEL_WARNING },
+        { "message", G_LOG_LEVEL_MESSAGE }, { "info", G_LOG_LEVEL_INFO },
+        { "debug", G_LOG_LEVEL_DEBUG },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(levels); i++)
+        if (!strcmp(text, levels[i].name)) {
+            *level = levels[i].level;
+            return true;
+        }
+    return FAIL(error, "log level '%s': it is error, warning, message, info or debug", text);
+}
+
+static bool read_daemon(GKeyFile *file, const char *group, struct config *c, GError **error)
+{
+    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
+
+    for (char **k = keys; k && *k; k++) {
+        g_autofree char *value = g_key_file_get_string(file, group, *k, error);
+
+        if (!value)
+            return false;
+        g_strstrip(value);
+        if (!strcmp(*k, "log-level")) {
+            if (!log_level_parse(value, &c->log_level, error))
+                return false;
+        } else if (!strcmp(*k, "vmm-socket") || !strcmp(*k, "qmp-socket")) {
+            char **to = **k == 'v' ? &c->vmm_socket : &c->qmp_socket;
+
+            g_free(*to);
+            *to = g_steal_pointer(&value);
+        } else {
+            return FAIL(error, "unknown key '%s'", *k);
+        }
+    }
+    return keys != NULL;
+}
+
+static void tier_config_free(gpointer data)
+{
+    struct tier_config *t = data;
+
+    g_free(t->name);
+    g_free(t->nodes);
+    g_free(t);
+}
+
+static struct tier_config *tier_named(struct config *c, const char *name)
+{
+    struct tier_config *t;
+
+    for (guint i = 0; i < c->tiers->len; i++) {
+        t = g_ptr_array_index(c->tiers, i);
+        if (!strcmp(t->name, name))
+            return t;
+    }
+    t = g_new0(struct tier_config, 1);
+    t->name = g_strdup(name);
+    g_ptr_array_add(c->tiers, t);
+    return t;
+}
+
+static bool read_tier(GKeyFile *file, const char *group, struct config *c, GError **error)
+{
+    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
+    struct tier_config *t = tier_named(c, group + strlen("tier "));
+
+    if (strlen(t->name) > 15 || !t->name[0] || c->tiers->len > 2)
+        return FAIL(error, "the tiers are dram and one slower one, with names of 1 to 15 characters");
+    for (char **k = keys; k && *k; k++) {
+        g_autofree char *value = g_key_file_get_string(file, group, *k, error);
+
+        if (!value)
+            return false;
+        g_strstrip(value);
+        if (!strcmp(*k, "nodes")) {
+            g_free(t->nodes);
+            t->nodes = g_steal_pointer(&value);
+        } else if (strcmp(*k, "file") || strcmp(value, "memfd")) {
+            return FAIL(error, "'%s=%s': there are nodes=LIST and file=memfd", *k, value);
+        }
+    }
+    return keys != NULL;
+}
+
+/* --- the file ----------------------------------------------------------------------------------------- */
+
+static struct config *config_new(void)
+{
+    struct config *c = g_new0(struct config, 1);
+
+    c->vmm_socket = g_strdup("/run/vmtier/vmm.sock");
+    c->qmp_socket = g_strdup("/run/vmtier/qmp.sock");
+    c->log_level = G_LOG_LEVEL_MESSAGE;
+    c->tiers = g_ptr_array_new_with_free_func(tier_config_free);
+    tier_named(c, "dram");
+    c->defaults = (struct vm_config){
+        .quota = { .share = 0.25 },
+        .mode = VM_ON,
+        .rate = 256 << 20,
+        .granule = 2 << 20,
+        .sources = (1u << VT_SRC_END) - 1,
+        .sample_period = 64,
+        .probe_budget_us = 2500,    /* of 250 ms: one per cent of a core */
+        .sample_places = true,
+    };
+    c->vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    return c;
+}
+
+void config_free(struct config *c)
+{
+    if (!c)
+        return;
+    g_free(c->vmm_socket);
+    g_free(c->qmp_socket);
+    g_ptr_array_unref(c->tiers);
+    g_hash_table_unref(c->vms);
+    g_free(c);
+}
+
+static bool read_group(GKeyFile *file, const char *group, struct config *c, GError **error)
+{
+    struct vm_config vm = c->defaults;
+
+    if (!strcmp(group, "daemon"))
+        return read_daemon(file, group, c, error);
+    if (g_str_has_prefix(group, "tier "))
+        return read_tier(file, group, c, error);
+    if (!strcmp(group, "vm default"))
+        return true;                        /* read first, see read_groups() */
+    if (!g_str_has_prefix(group, "vm "))
+        return FAIL(error, "unknown group");
+    if (!read_vm(file, group, &vm, error))
+        return false;
+    g_hash_table_insert(c->vms, g_strdup(group + strlen("vm ")),
+                        g_memdup2(&vm, sizeof(vm)));
+    return true;
+}
+
+static bool read_groups(GKeyFile *file, const char *path, struct config *c, GError **error)
+{
+    g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
+
+    if (g_key_file_has_group(file, "vm default") &&
+        !read_vm(file, "vm default", &c->defaults, error)) {
+        g_prefix_error(error, "%s: [vm default]: ", path);
+        return false;
+    }
+    for (char **g = groups; *g; g++)
+        if (!read_group(file, *g, c, error)) {
+            g_prefix_error(error, "%s: [%s]: ", path, *g);
+            return false;
+        }
+    return true;
+}
+
+struct config *config_load(const char *path, GError **error)
+{
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_autoptr(Config) c = config_new();
+    const char *name = path ? path : CONFIG_FILE;
+
+    if (path || g_file_test(name, G_FILE_TEST_EXISTS)) {
+        if (!g_key_file_load_from_file(file, name, G_KEY_FILE_NONE, error)) {
+            g_prefix_error(error, "%s: ", name);
+            return NULL;
+        }
+        if (!read_groups(file, name, c, error))
+            return NULL;
+    }
+    if (c->tiers->len < 2)
+        tier_named(c, "cxl");
+    return g_steal_pointer(&c);
+}
+
+const struct vm_config *config_for_vm(const struct config *config, const char *name)
+{
+    const struct vm_config *vm = g_hash_table_lookup(config->vms, name);
+
+    return vm ? vm : &config->defaults;
+}

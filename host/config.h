@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What vmtierd is told: the file, and the flags that overrule it. */
+#ifndef VMTIER_CONFIG_H
+#define VMTIER_CONFIG_H
+
+#include "vmtier/wire.h"
+
+#include <glib.h>
+#include <stdbool.h>
+
+#define CONFIG_FILE "/etc/vmtier/vmtierd.conf"
+
+enum vm_mode { VM_OFF, VM_OBSERVE, VM_ON, VM_MODE_COUNT };
+const char *vm_mode_name(enum vm_mode mode);
+bool vm_mode_parse(const char *text, enum vm_mode *mode, GError **error);
+
+/* A quota: bytes, or a share of the VM's RAM. */
+struct quota {
+    guint64 bytes;
+    double share;               /* 0..1; used where bytes is 0 */
+};
+bool quota_parse(const char *text, struct quota *quota, GError **error);
+
+struct vm_config {
+    struct quota quota;
+    enum vm_mode mode;
+    guint64 rate;               /* bytes moved per second, both directions; 0: none */
+    guint64 granule;            /* bytes */
+    guint32 sources;            /* mask of enum vt_source */
+    guint32 sample_period;
+    guint32 probe_budget_us;    /* CPU per round for the refault scan */
+    bool sample_places;         /* samples drive placement; else they only measure */
+};
+
+struct tier_config {
+    char *name;
+    char *nodes;                /* libnuma node string, or NULL */
+};
+
+struct config {
+    char *vmm_socket, *qmp_socket;
+    GLogLevelFlags log_level;   /* highest level that is printed */
+    GPtrArray *tiers;           /* of struct tier_config; the first is dram */
+    struct vm_config defaults;
+    GHashTable *vms;            /* name -> struct vm_config */
+};
+
+/* Reads `path`; NULL: the default file, which may be absent. Fails naming file, group and key. */
+struct config *config_load(const char *path, GError **error);
+void config_free(struct config *config);
+typedef struct config Config;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
+
+/* The settings of a VM of this name. */
+const struct vm_config *config_for_vm(const struct config *config, const char *name);
+
+/* Sets one [vm] key from text; also for flags. */
+bool vm_config_set(struct vm_config *vm, const char *key, const char *value, GError **error);
+
+bool log_level_parse(const char *text, GLogLevelFlags *level, GError **error);
+
+#endif

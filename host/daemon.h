@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The daemon: what there is once.
+ *
+ * The main thread runs the GLib main loop: the control socket, new links, and a timer that sends each
+ * VM to the worker pool when its round is due. Workers run rounds (round.c). The list of VMs belongs
+ * to the main thread.
+ */
+#ifndef VMTIER_DAEMON_H
+#define VMTIER_DAEMON_H
+
+#include "host/config.h"
+#include "host/qmp.h"
+#include "host/tier.h"
+#include "host/vm.h"
+
+#define ROUND_MS 250
+
+struct daemon {
+    struct config *config;
+    struct tiers *tiers;
+    int userfault;              /* /dev/userfaultfd, or -1 */
+    char *no_userfault;         /* why not */
+    QmpServer *qmp;
+    GThreadPool *workers;
+    GPtrArray *vms;             /* of struct vm */
+    GMainLoop *loop;
+    int listener;
+    guint knocks;               /* the source that watches it */
+    gint stopping;              /* atomic: links end because we do */
+    gint64 started_us;
+};
+
+/* Listens for QEMU on config->vmm_socket. */
+bool daemon_listen(struct daemon *d, GError **error);
+void daemon_unlisten(struct daemon *d);
+
+/* A worker's job: one step of the VM `data`. */
+void daemon_work(gpointer data, gpointer unused);
+
+/* The VM is gone: drops it from the list. Main thread. */
+void daemon_forget(struct daemon *d, struct vm *vm);
+
+/* Emits an event with {"vm": name, "reason": text or absent}. Any thread. */
+void daemon_emit(struct daemon *d, const char *event, const char *vm, const char *text);
+
+struct vm *daemon_find_vm(struct daemon *d, const char *name);
+
+/* The daemon's commands, for qmp_server_new(). */
+extern const struct qmp_command control_commands[];
+
+/* JSON of one VM, and of the daemon: view.c. */
+JsonNode *view_vm(struct vm *vm);
+JsonNode *view_status(struct daemon *d);
+JsonNode *view_heatmap(struct vm *vm);
+JsonNode *view_samples(struct vm *vm);
+
+#endif

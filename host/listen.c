@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * New links: accepts QEMUs, answers HELLO, and sends VMs to the workers.
+ *
+ * A connection that says nothing is closed after SILENCE_S seconds. The peer must be who may talk to
+ * the socket by its file mode; the pid that counts is the kernel's (SO_PEERCRED), not the one in
+ * HELLO.
+ */
+#include "host/daemon.h"
+
+#include "host/error.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SILENCE_S   5
+#define GUESTS_MOST 1024        /* VMs and unanswered connections */
+
+/* A connection before HELLO. */
+struct guest {
+    struct daemon *daemon;
+    int fd;
+    guint watch, timer;
+};
+
+static guint n_guests;
+
+/* --- rounds -------------------------------------------------------------------------------------- */
+
+static gboolean round_due(gpointer data)
+{
+    struct vm *vm = data;
+
+    if (g_atomic_int_get(&vm->gone)) {
+        daemon_forget(vm->daemon, vm);
+        return G_SOURCE_REMOVE;
+    }
+    if (g_atomic_int_compare_and_exchange(&vm->busy, 0, 1))
+        g_thread_pool_push(vm->daemon->workers, vm_ref(vm), NULL);
+    return G_SOURCE_CONTINUE;
+}
+
+void daemon_work(gpointer data, gpointer unused)
+{
+    g_autoptr(Vm) vm = data;
+    struct vt_err err = { 0 };
+    int rc;
+
+    (void)unused;
+    if (g_atomic_int_get(&vm->gone))
+        return;
+    rc = vm->placed ? vm_round(vm, &err) : vm_attach(vm, &err);
+    if (rc && !g_atomic_int_get(&vm->daemon->stopping)) {
+        g_autofree char *text = g_utf8_make_valid(err.text, -1);
+
+        if (vm->stats.state != VM_REFUSED)
+            vm_event(vm, "VMTIER_VM_DETACHED", text);
+        g_atomic_int_set(&vm->gone, 1);
+    }
+    g_atomic_int_set(&vm->busy, 0);
+}
+
+static void take_on(struct daemon *d, struct vm *vm)
+{
+    g_ptr_array_add(d->vms, vm);
+    g_timeout_add(ROUND_MS, round_due, vm);
+    round_due(vm);
+}
+
+/* --- HELLO ----------------------------------------------------------------------------------------- */
+
+static void refuse(int fd, const char *text)
+{
+    g_autofree struct wire_msg *m = g_new0(struct wire_msg, 1);
+
+    g_warning("a QEMU was refused: %s", text);
+    wire_start(m, VT_REFUSE, 0, sizeof(m->text));
+    m->text.code = EPERM;
+    g_strlcpy(m->text.text, text, sizeof(m->text.text));
+    wire_send(fd, m, 0, NULL);
+}
+
+static int welcome(struct vm *vm, struct vt_err *err)
+{
+    const struct tiers *tiers = vm->daemon->tiers;
+    struct vt_welcome *w = &vm->out.welcome;
+
+    memset(w, 0, sizeof(*w));
+    wire_start(&vm->out, VT_WELCOME, 0, sizeof(*w));
+    w->granule = vm->config.granule;
+    w->tiers = tiers->n;
+    w->sources = vm->sources;
+    w->sample_period = vm->config.sample_period;
+    for (guint t = 0; t < tiers->n; t++)
+        memcpy(w->tier[t], tiers->tier[t].name, sizeof(w->tier[t]));
+    if (vm->daemon->userfault >= 0) {
+        vm->out.fd[0] = vm->daemon->userfault;
+        vm->out.n_fds = 1;
+    }
+    return wire_send(vm->link, &vm->out, 0, err);
+}
+
+static bool acceptable(struct daemon *d, const struct wire_msg *m, char *why, size_t size)
+{
+    const struct vt_hello *h = &m->hello;
+    guint64 g = h->granule;
+
+    if (m->h.type != VT_HELLO)
+        g_snprintf(why, size, "%s instead of HELLO", wire_type_name(m->h.type));
+    else if (!h->name[0])
+        g_snprintf(why, size, "it has no name");
+    else if (g && (g < VT_GRANULE_MIN || g > VT_GRANULE_MAX || (g & (g - 1))))
+        g_snprintf(why, size, "%s: granules of %" G_GUINT64_FORMAT " bytes", h->name, g);
+    else if (daemon_find_vm(d, h->name))
+        g_snprintf(why, size, "a VM '%.60s' is attached already: give this one another vm=",
+                   h->name);
+    else if (d->userfault < 0)
+        g_snprintf(why, size, "%.200s", d->no_userfault);
+    else
+        return true;
+    return false;
+}
+
+static void meet(struct daemon *d, int fd, const struct wire_msg *m)
+{
+    char why[VT_TEXT];
+    struct vt_err err;
+    struct vm *vm;
+
+    if (!acceptable(d, m, why, sizeof(why))) {
+        refuse(fd, why);
+        close(fd);
+        return;
+    }
+    vm = vm_new(d, &m->hello, fd);
+    if (welcome(vm, &err)) {
+        g_warning("%s: %s", vm->name, err.text);
+        vm_unref(vm);
+        return;
+    }
+    take_on(d, vm);
+}
+
+static void guest_free(struct guest *g)
+{
+    g_clear_handle_id(&g->watch, g_source_remove);
+    g_clear_handle_id(&g->timer, g_source_remove);
+    if (g->fd >= 0)
+        close(g->fd);
+    g_free(g);
+    n_guests--;
+}
+
+static gboolean guest_silent(gpointer data)
+{
+    struct guest *g = data;
+
+    g->timer = 0;
+    guest_free(g);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean guest_speaks(gint fd, GIOCondition condition, gpointer data)
+{
+    struct guest *g = data;
+    g_autofree struct wire_msg *m = g_new0(struct wire_msg, 1);
+    struct vt_err err;
+    int rc = wire_recv(fd, m, 0, &err);
+
+    (void)condition;
+    if (!rc) {
+        wire_drop_fds(m);
+        meet(g->daemon, fd, m);
+        g->fd = -1;
+    } else if (rc != -ECONNRESET) {     /* a probe connects and closes */
+        refuse(fd, err.text);
+    }
+    g->watch = 0;
+    guest_free(g);
+    return G_SOURCE_REMOVE;
+}
+
+/* --- the socket -------------------------------------------------------------------------------------- */
+
+static gboolean knock(gint listener, GIOCondition condition, gpointer data)
+{
+    struct daemon *d = data;
+    struct ucred peer = { 0 };
+    socklen_t size = sizeof(peer);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    struct guest *g;
+
+    (void)condition;
+    if (fd < 0)
+        return G_SOURCE_CONTINUE;
+    if (n_guests + d->vms->len >= GUESTS_MOST) {
+        close(fd);
+        return G_SOURCE_CONTINUE;
+    }
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    g_debug("a link from pid %d, uid %u", (int)peer.pid, (unsigned)peer.uid);
+    g = g_new0(struct guest, 1);
+    g->daemon = d;
+    g->fd = fd;
+    g->watch = g_unix_fd_add(fd, G_IO_IN, guest_speaks, g);
+    g->timer = g_timeout_add_seconds(SILENCE_S, guest_silent, g);
+    n_guests++;
+    return G_SOURCE_CONTINUE;
+}
+
+/* Removes a socket nobody listens on. */
+static bool clear_way(const struct sockaddr_un *a, GError **error)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    struct stat st;
+    bool alive = connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0;
+
+    close(fd);
+    if (alive) {
+        g_set_error(error, VMT_ERROR, EADDRINUSE, "%s: another vmtierd listens there", a->sun_path);
+        return false;
+    }
+    if (lstat(a->sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
+        unlink(a->sun_path);
+    return true;
+}
+
+bool daemon_listen(struct daemon *d, GError **error)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+    if (g_strlcpy(a.sun_path, d->config->vmm_socket, sizeof(a.sun_path)) >= sizeof(a.sun_path)) {
+        g_set_error(error, VMT_ERROR, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes",
+                    d->config->vmm_socket, sizeof(a.sun_path) - 1);
+        return false;
+    }
+    if (!clear_way(&a, error))
+        return false;
+    d->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (d->listener < 0 || bind(d->listener, (struct sockaddr *)&a, sizeof(a)) ||
+        chmod(a.sun_path, 0660) || listen(d->listener, 64)) {
+        g_set_error(error, VMT_ERROR, errno, "listening on %s: %s", a.sun_path,
+                    g_strerror(errno));
+        return false;
+    }
+    d->knocks = g_unix_fd_add(d->listener, G_IO_IN, knock, d);
+    return true;
+}
+
+void daemon_unlisten(struct daemon *d)
+{
+    g_clear_handle_id(&d->knocks, g_source_remove);
+    if (d->listener < 0)
+        return;
+    close(d->listener);
+    unlink(d->config->vmm_socket);
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Mover "remap": QEMU's part maps another file at the granule's address; see vmm/mover.c. This side
+ * sends lists and keeps the ledger in step with the answers.
+ */
+#include "host/mover/mover.h"
+#include "host/daemon.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BATCH 64                /* granules per message: what may be under way when we die */
+
+static void note_failure(struct vm *vm, const struct vt_move_one *m)
+{
+    if (m->status == VT_ST_BUSY || m->status == VT_ST_AGAIN) {
+        vm->stats.deferred++;
+        return;
+    }
+    vm->stats.failed++;
+    g_snprintf(vm->stats.last_error, sizeof(vm->stats.last_error),
+               "granule %u to %s: %s", m->granule,
+               vm->daemon->tiers->tier[m->tier % VT_TIERS].name, wire_status_name(m->status));
+}
+
+/* One answer: the ledger first. */
+static void note(struct vm *vm, const struct vt_move_one *asked, const struct vt_move_one *m)
+{
+    guint8 was = vm->ledger.tier[m->granule];
+
+    if (m->status != VT_ST_OK) {
+        note_failure(vm, asked);
+        return;
+    }
+    if (was == m->tier || was == LEDGER_NONE)
+        return;
+    ledger_put(&vm->ledger, m->granule, m->tier);
+    vm->stats.moved_bytes += vm->config.granule;
+    if (m->tier < was)
+        vm->stats.promoted++;
+    else
+        vm->stats.demoted++;
+}
+
+static bool matches(const struct vm *vm, const struct vt_move_one *asked,
+                    const struct vt_move_list *got, guint32 n)
+{
+    if (got->count != n)
+        return false;
+    for (guint32 i = 0; i < n; i++)
+        if (got->move[i].granule != asked[i].granule || got->move[i].status >= VT_ST_END ||
+            got->move[i].tier >= vm->daemon->tiers->n)
+            return false;
+    return true;
+}
+
+static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, bool fresh,
+                      struct vt_err *err)
+{
+    struct vt_move_list *m = &vm->out.move;
+    int rc;
+
+    wire_start(&vm->out, VT_MOVE, ++vm->seq, sizeof(*m) + n * sizeof(m->move[0]));
+    m->count = n;
+    m->fresh = fresh;
+    m->cpu_ns = m->pages = 0;
+    memcpy(m->move, moves, n * sizeof(m->move[0]));
+    rc = vm_send(vm, err);
+    if (!rc)
+        rc = vm_receive(vm, LINK_MS, err);
+    if (rc)
+        return rc;
+    m = &vm->in.move;
+    if (vm->in.h.type != VT_MOVED || vm->in.h.seq != vm->seq || !matches(vm, moves, m, n))
+        return vt_fail(err, EPROTO, "%s does not answer MOVE", wire_type_name(vm->in.h.type));
+    for (guint32 i = 0; i < n; i++)
+        note(vm, &moves[i], &m->move[i]);
+    memcpy(moves, m->move, n * sizeof(moves[0]));
+    vm->stats.pages += m->pages;
+    if (!fresh && n)
+        vm->move_cost_s += 0.05 * ((double)m->cpu_ns / 1e9 / n - vm->move_cost_s);
+    return 0;
+}
+
+static int carry_out(struct vm *vm, struct vt_move_one *moves, guint32 n, bool fresh,
+                     struct vt_err *err)
+{
+    const guint32 most = fresh ? wire_room(sizeof(struct vt_move_list), sizeof(*moves)) : BATCH;
+    int rc = 0;
+
+    for (guint32 done = 0; !rc && done < n; done += most)
+        rc = send_batch(vm, moves + done, MIN(n - done, most), fresh, err);
+    return rc;
+}
+
+const struct mover mover_remap = { .name = "remap", .carry_out = carry_out };

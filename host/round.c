@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The round: what a worker does for one VM, four times a second.
+ *
+ *      settings -> news from QEMU -> harvest -> heat -> place -> pace -> move -> account -> show
+ *
+ * The quota holds at every instant because demotions are carried out, and their memory given back,
+ * before any promotion is sent, and only as many promotions are sent as there is room for.
+ */
+#include "host/daemon.h"
+#include "host/mover/mover.h"
+#include "host/source/source.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOVES_MOST  256         /* granules per round, whatever the rate allows */
+#define BOUNCE_S    60          /* moving back within so many seconds is a bounce */
+
+/* --- settings and news ----------------------------------------------------------------------------- */
+
+static int switch_sources(struct vm *vm, struct vt_err *err)
+{
+    guint32 run = vm->now.mode == VM_OFF ? 0 : vm->config.sources & vm->can_sources;
+
+    if (run == vm->sources)
+        return 0;
+    vm->sources = run;
+    wire_start(&vm->out, VT_SET, ++vm->seq, sizeof(vm->out.set));
+    vm->out.set.freeze = 0;
+    vm->out.set.sources = run;
+    vm->out.set.sample_period = vm->config.sample_period;
+    vm->out.set.pad = 0;
+    return vm_send(vm, err);
+}
+
+static int take_settings(struct vm *vm, struct vt_err *err)
+{
+    g_mutex_lock(&vm->lock);
+    vm->now = vm->want;
+    g_mutex_unlock(&vm->lock);
+    return switch_sources(vm, err);
+}
+
+static int take_waiting_news(struct vm *vm, struct vt_err *err)
+{
+    int rc = vm_receive(vm, 0, err);
+
+    if (!rc)
+        return vt_fail(err, EPROTO, "%s unasked", wire_type_name(vm->in.h.type));
+    if (rc != -EAGAIN)
+        return rc;
+    return vm->layout_known ? vm_place_new(vm, err) : 0;
+}
+
+static void set_state(struct vm *vm)
+{
+    static const enum vm_state by_mode[VM_MODE_COUNT] = { VM_IDLE, VM_OBSERVING, VM_TIERING };
+
+    if (vm->stats.state == VM_FROZEN)
+        return;
+    vm->stats.state = by_mode[vm->now.mode];
+    vm->stats.reason[0] = '\0';
+}
+
+/* --- placing ---------------------------------------------------------------------------------------- */
+
+static double accesses_per_unit(const struct vm *vm)
+{
+    return vm->heat.by_samples ? vm->config.sample_period : (double)vm->config.granule / 4096;
+}
+
+static struct outlook look_out(const struct vm *vm)
+{
+    return (struct outlook){
+        .heat = &vm->heat,
+        .ledger = &vm->ledger,
+        .dram_most = vm_quota_granules(vm),
+        .moves_most = MIN(pace_units(&vm->pace, vm->config.granule), MOVES_MOST),
+        .now = vm->clock,
+        .move_cost_s = vm->move_cost_s,
+        .accesses_per_unit = accesses_per_unit(vm),
+    };
+}
+
+/* More dram than the quota allows: the coldest have to go, worth it or not. */
+static void plan_shrink(const struct vm *vm, const struct outlook *look, struct plan *p)
+{
+    guint32 over = vm->ledger.count[0] - look->dram_most, n = 0;
+    g_autofree guint32 *list = g_new(guint32, vm->ledger.n);
+    g_autofree float *key = g_new(float, vm->ledger.n);
+
+    for (guint32 g = 0; g < vm->ledger.n; g++)
+        if (vm->ledger.tier[g] == 0) {
+            key[g] = (float)-heat_rate(&vm->heat, g).rate;
+            list[n++] = g;
+        }
+    p->wanted = over;
+    p->n_demote = policy_select(list, key, n, MIN(over, look->moves_most));
+    memcpy(p->demote, list, p->n_demote * sizeof(list[0]));
+}
+
+static int by_granule(const void *a, const void *b)
+{
+    const struct vt_move_one *x = a, *y = b;
+
+    return (x->granule > y->granule) - (x->granule < y->granule);
+}
+
+static void note_moved(struct vm *vm, guint32 granule)
+{
+    struct heat_cell *c = &vm->heat.cell[granule];
+    guint32 now = MAX((guint32)vm->clock, 1u);
+
+    if (c->moved_s && now - c->moved_s < BOUNCE_S)
+        c->bounces = MIN(c->bounces + 1, 255);
+    else
+        c->bounces = 0;
+    c->moved_s = now;
+}
+
+/* Moves list[0..n) to a tier in the order of addresses, so that neighbours go together. Keeps in the
+ * list those that arrived. */
+static int move_list(struct vm *vm, guint32 *list, guint32 *n, guint8 tier, struct vt_err *err)
+{
+    g_autofree struct vt_move_one *moves = g_new0(struct vt_move_one, MAX(*n, 1));
+    guint32 arrived = 0;
+    int rc;
+
+    for (guint32 i = 0; i < *n; i++)
+        moves[i] = (struct vt_move_one){ .granule = list[i], .tier = tier };
+    qsort(moves, *n, sizeof(moves[0]), by_granule);
+    rc = mover_remap.carry_out(vm, moves, *n, false, err);
+    for (guint32 i = 0; !rc && i < *n; i++)
+        if (moves[i].status == VT_ST_OK) {
+            note_moved(vm, moves[i].granule);
+            list[arrived++] = moves[i].granule;
+        }
+    pace_spend(&vm->pace, arrived * vm->config.granule);
+    *n = arrived;
+    return rc;
+}
+
+static int carry_out(struct vm *vm, const struct outlook *look, struct plan *p, struct vt_err *err)
+{
+    int rc = move_list(vm, p->demote, &p->n_demote, 1, err);
+    guint32 used = vm->ledger.count[0];
+
+    if (rc)
+        return rc;
+    p->n_promote = MIN(p->n_promote, used < look->dram_most ? look->dram_most - used : 0);
+    return move_list(vm, p->promote, &p->n_promote, 0, err);
+}
+
+static int place(struct vm *vm, struct vt_err *err)
+{
+    guint32 demote[MOVES_MOST], promote[MOVES_MOST];
+    struct plan p = { .demote = demote, .promote = promote };
+    struct outlook look = look_out(vm);
+    int rc = 0;
+
+    if (look.dram_most < vm->ledger.count[0])
+        plan_shrink(vm, &look, &p);
+    else
+        vm->policy->plan(vm->policy_state, &look, &p);
+    if (vm->stats.state == VM_TIERING) {
+        rc = carry_out(vm, &look, &p, err);
+        vm->policy->carried_out(vm->policy_state, &look, &p);
+    } else {
+        g_debug("%s: would demote %u and promote %u granules", vm->name, p.n_demote, p.n_promote);
+    }
+    vm->stats.plan_wanted = p.wanted;
+    vm->stats.plan_done = p.n_demote + p.n_promote;
+    return rc;
+}
+
+/* --- accounting --------------------------------------------------------------------------------------- */
+
+static void compare_with_files(struct vm *vm)
+{
+    struct vm_stats *s = &vm->stats;
+    g_autofree char *text = NULL;
+
+    for (guint t = 0; t < vm->daemon->tiers->n && !text; t++)
+        if (s->file_bytes[t] > s->ledger_bytes[t])
+            text = g_strdup_printf("tier %s: the files hold %" G_GUINT64_FORMAT " bytes, the ledger "
+                                   "has %" G_GUINT64_FORMAT, vm->daemon->tiers->tier[t].name,
+                                   s->file_bytes[t], s->ledger_bytes[t]);
+    if (text && !vm->mismatch) {
+        s->mismatches++;
+        vm_event(vm, "VMTIER_LEDGER_MISMATCH", text);
+    }
+    vm->mismatch = text != NULL;
+}
+
+static void count_bytes(struct vm *vm)
+{
+    struct vm_stats *s = &vm->stats;
+
+    for (guint t = 0; t < vm->daemon->tiers->n; t++) {
+        s->ledger_bytes[t] = ledger_bytes(&vm->ledger, t);
+        s->granules[t] = vm->ledger.count[t];
+        s->file_bytes[t] = 0;
+        for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
+            s->file_bytes[t] += b->present ? tier_file_bytes(b->file[t]) : 0;
+    }
+    s->dram_bytes_peak = MAX(s->dram_bytes_peak, s->file_bytes[0]);
+    compare_with_files(vm);
+}
+
+static void count_hits(struct vm *vm)
+{
+    guint64 dram = 0, all = 0;
+
+    for (int i = 0; i < HIT_WINDOW; i++) {
+        dram += vm->window[i].dram;
+        all += vm->window[i].all;
+    }
+    vm->stats.hit_samples = all;
+    vm->stats.hit_window_s = HIT_WINDOW * ROUND_MS / 1000.0;
+    vm->stats.hit_ratio = all ? (double)dram / (double)all : -1;
+}
+
+static void account(struct vm *vm, guint64 moves, double dt, gint64 start_us)
+{
+    double ms = (double)(g_get_monotonic_time() - start_us) / 1000;
+    struct vm_stats *s = &vm->stats;
+
+    count_bytes(vm);
+    count_hits(vm);
+    s->moves_per_s += 0.2 * ((double)moves / dt - s->moves_per_s);
+    /* A median without a list: step towards each value by a share of the estimate. */
+    s->round_ms += s->rounds++ ? (ms > s->round_ms ? 0.05 : -0.05) * s->round_ms : ms;
+    g_mutex_lock(&vm->lock);
+    history_note(&vm->history, &vm->heat, &vm->ledger, vm->clock);
+    g_mutex_unlock(&vm->lock);
+    vm_show(vm);
+}
+
+/* --- the round ------------------------------------------------------------------------------------------ */
+
+static int observe(struct vm *vm, double dt, struct vt_err *err)
+{
+    heat_use_samples(&vm->heat, vm->config.sample_places && vm->sources & (1u << VT_SRC_SAMPLE));
+    heat_advance(&vm->heat, dt, vm->sources);
+    vm->window_at = (vm->window_at + 1) % HIT_WINDOW;
+    memset(&vm->window[vm->window_at], 0, sizeof(vm->window[0]));
+    return vm->sources ? sources_harvest(vm, vm->config.probe_budget_us, err) : 0;
+}
+
+int vm_round(struct vm *vm, struct vt_err *err)
+{
+    gint64 start = g_get_monotonic_time();
+    double dt = MAX((double)(start - vm->last_us) / 1e6, 1e-3);
+    guint64 moves = vm->stats.promoted + vm->stats.demoted;
+    int rc = take_settings(vm, err);
+
+    vm->last_us = start;
+    vm->clock += dt;
+    pace_advance(&vm->pace, dt, vm->now.rate, vm->config.granule);
+    if (!rc)
+        rc = take_waiting_news(vm, err);
+    if (!rc)
+        rc = observe(vm, dt, err);
+    set_state(vm);
+    if (!rc && (vm->stats.state == VM_TIERING || vm->stats.state == VM_OBSERVING))
+        rc = place(vm, err);
+    account(vm, vm->stats.promoted + vm->stats.demoted - moves, dt, start);
+    return rc;
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Source "dirty": pages written, from QEMU's dirty log; see vmm/dirty.c. It says nothing about reads,
+ * so it never decides where a granule belongs; it tells which granules are being written, for the
+ * moment of a move.
+ */
+#include "host/source/source.h"
+
+static void absorb(struct vm *vm, const struct vt_obs *obs)
+{
+    heat_observe(&vm->heat, obs);
+}
+
+static bool drives(const struct vm *vm)
+{
+    (void)vm;
+    return false;
+}
+
+const struct source source_dirty = {
+    .name = "dirty",
+    .id = VT_SRC_DIRTY,
+    .enable = "a QEMU with a dirty log",
+    .absorb = absorb,
+    .drives = drives,
+};

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* A VM's life in the daemon: see vm.h. */
+#include "host/vm.h"
+#include "host/daemon.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static const char *const state_names[] = {
+    "attaching", "tiering", "observing", "off", "frozen", "refused",
+};
+static_assert(G_N_ELEMENTS(state_names) == VM_STATE_COUNT, "a state has no name");
+
+const char *vm_state_name(enum vm_state state)
+{
+    return state_names[state];
+}
+
+struct vm *vm_ref(struct vm *vm)
+{
+    g_atomic_ref_count_inc(&vm->refs);
+    return vm;
+}
+
+void vm_unref(struct vm *vm)
+{
+    if (!vm || !g_atomic_ref_count_dec(&vm->refs))
+        return;
+    close(vm->link);
+    for (int b = 0; b < VT_BLOCKS; b++)
+        for (int t = 0; t < VT_TIERS; t++)
+            if (vm->block[b].file[t] >= 0)
+                close(vm->block[b].file[t]);
+    vm->policy->destroy(vm->policy_state);
+    ledger_clear(&vm->ledger);
+    heat_clear(&vm->heat);
+    history_clear(&vm->history);
+    g_free(vm->hits[0]);
+    g_free(vm->hits[1]);
+    g_mutex_clear(&vm->lock);
+    g_free(vm->name);
+    g_free(vm->uuid);
+    g_free(vm->qemu);
+    g_free(vm);
+}
+
+static char *uuid_text(const guint8 u[16])
+{
+    static const guint8 none[16];
+
+    if (!memcmp(u, none, 16))
+        return NULL;
+    return g_strdup_printf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+                           u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10],
+                           u[11], u[12], u[13], u[14], u[15]);
+}
+
+struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
+{
+    struct vm *vm = g_new0(struct vm, 1);
+
+    g_atomic_ref_count_init(&vm->refs);
+    g_mutex_init(&vm->lock);
+    vm->daemon = daemon;
+    vm->link = link;
+    vm->name = g_utf8_make_valid(hello->name, -1);
+    vm->uuid = uuid_text(hello->uuid);
+    vm->qemu = g_strdup_printf("%u.%u.%u", hello->qemu_major, hello->qemu_minor,
+                               hello->qemu_micro);
+    vm->pid = hello->pid;
+    vm->accel = hello->accel < VT_ACCEL_END ? (int)hello->accel : VT_ACCEL_OTHER;
+    vm->can_sources = hello->sources;
+    memcpy(vm->no_source, hello->no_source, sizeof(vm->no_source));
+    vm->config = *config_for_vm(daemon->config, vm->name);
+    if (hello->granule)
+        vm->config.granule = hello->granule;
+    vm->want = (struct vm_settings){ .mode = vm->config.mode, .rate = vm->config.rate };
+    vm->now = vm->want;
+    vm->sources = vm->config.sources & vm->can_sources;
+    for (int b = 0; b < VT_BLOCKS; b++)
+        memset(vm->block[b].file, 0xff, sizeof(vm->block[b].file));
+    ledger_init(&vm->ledger, vm->config.granule);
+    heat_init(&vm->heat);
+    vm->policy = &policy_cbx;
+    vm->policy_state = vm->policy->create();
+    vm->move_cost_s = 200e-6;
+    vm->stats.hit_ratio = -1;
+    vm->attached_us = vm->last_us = g_get_monotonic_time();
+    vm_show(vm);
+    return vm;
+}
+
+guint64 vm_quota(const struct vm *vm)
+{
+    guint64 bytes = vm->now.quota_bytes;
+
+    if (!bytes)
+        bytes = vm->config.quota.bytes ? vm->config.quota.bytes
+                : (guint64)(vm->config.quota.share * (double)vm->stats.ram_bytes);
+    return MIN(bytes, vm->stats.ram_bytes);
+}
+
+guint32 vm_quota_granules(const struct vm *vm)
+{
+    return (guint32)(vm_quota(vm) / vm->config.granule);
+}
+
+void vm_resize(struct vm *vm, guint32 granules)
+{
+    guint32 was = vm->ledger.n;
+
+    if (granules <= was)
+        return;
+    ledger_resize(&vm->ledger, granules);
+    heat_resize(&vm->heat, granules);
+    for (int i = 0; i < 2; i++) {
+        vm->hits[i] = g_renew(guint32, vm->hits[i], granules);
+        memset(vm->hits[i] + was, 0, (granules - was) * sizeof(guint32));
+    }
+}
+
+void vm_show(struct vm *vm)
+{
+    g_mutex_lock(&vm->lock);
+    vm->shown = vm->stats;
+    g_mutex_unlock(&vm->lock);
+}
+
+void vm_event(struct vm *vm, const char *event, const char *text)
+{
+    g_message("%s: %s%s%s", vm->name, event, text ? ": " : "", text ? text : "");
+    daemon_emit(vm->daemon, event, vm->name, text);
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A VM as the daemon knows it.
+ *
+ * Who may touch what. A VM's round runs on one worker thread at a time, and everything in struct vm
+ * belongs to that thread, except
+ *   - `want`, `shown`, the blocks and the array pointers, which `lock` guards: the control side reads
+ *     `shown` (a copy made at the end of each round) and writes `want` (taken over at the start of the
+ *     next); blocks and arrays change only when QEMU tells its layout;
+ *   - `busy` and `gone`, which are atomic.
+ * The arrays' elements may be read under `lock` at any time.
+ */
+#ifndef VMTIER_VM_H
+#define VMTIER_VM_H
+
+#include "common/wire.h"
+#include "host/config.h"
+#include "host/history.h"
+#include "host/pace.h"
+#include "host/policy/policy.h"
+#include "host/tier.h"
+
+enum vm_state {
+    VM_ATTACHING,               /* talking to QEMU about the layout */
+    VM_TIERING, VM_OBSERVING, VM_IDLE, /* by mode: on, observe, off */
+    VM_FROZEN,                  /* QEMU refuses moves; `reason` says why */
+    VM_REFUSED,                 /* this VM cannot be tiered; `reason` says why */
+    VM_STATE_COUNT
+};
+const char *vm_state_name(enum vm_state state);
+
+struct vm_block {
+    bool present;
+    char name[VT_NAME];
+    guint64 length;
+    guint32 first, count, page_size;
+    bool fresh;                 /* the guest has not used it yet */
+    bool placed;                /* its first placement is done */
+    int file[VT_TIERS];         /* -1: none */
+};
+
+/* What was measured of a VM; copied whole for whoever asks. */
+struct vm_stats {
+    enum vm_state state;
+    char reason[VT_TEXT];
+    guint64 ledger_bytes[VT_TIERS], file_bytes[VT_TIERS];
+    guint32 granules[VT_TIERS];
+    guint64 dram_bytes_peak;
+    guint64 ram_bytes;
+    guint64 promoted, demoted, moved_bytes, pages, failed, deferred;
+    double moves_per_s;
+    char last_error[VT_TEXT];
+    double hit_ratio;           /* < 0: not known */
+    guint64 hit_samples;
+    double hit_window_s;
+    guint64 rounds;
+    double round_ms;            /* running median, roughly */
+    guint32 plan_wanted, plan_done;
+    guint64 source_events[VT_SRC_END], source_cpu_ns[VT_SRC_END];
+    double source_rate[VT_SRC_END]; /* events per second */
+    guint32 page_size;
+    guint64 mismatches;         /* times the files held more than the ledger */
+    struct vt_slot slot[VT_BLOCKS];
+    guint32 n_slots;
+};
+
+/* What an operator may change while the VM runs. */
+struct vm_settings {
+    guint64 quota_bytes;        /* 0: as configured, once RAM is known */
+    enum vm_mode mode;
+    guint64 rate;
+};
+
+#define HIT_WINDOW 16           /* rounds the hit ratio looks back */
+
+struct vm {
+    gatomicrefcount refs;
+    struct daemon *daemon;
+    char *name, *uuid, *qemu;
+    guint32 pid;
+    int accel;                  /* enum vt_accel */
+    guint32 can_sources;        /* mask: what QEMU can run */
+    char no_source[VT_SRC_END][VT_NAME];
+    struct vm_config config;
+    gint64 attached_us;         /* monotonic */
+
+    gint busy, gone;            /* atomic: a round is under way; the link is lost */
+
+    GMutex lock;
+    struct vm_settings want;
+    struct vm_stats shown;
+    guint32 *hits[2];           /* [ledger.n] samples served from dram, from elsewhere; since ever */
+
+    /* the worker's own */
+    struct vm_settings now;
+    struct vm_stats stats;
+    int link;
+    guint32 seq;
+    guint32 sources;            /* mask: what runs */
+    bool layout_known;          /* LAYOUT_END has come since the last placement */
+    bool placed;                /* READY was sent */
+    struct vm_block block[VT_BLOCKS];
+    struct ledger ledger;
+    struct heat heat;
+    struct pace pace;
+    struct history history;     /* under `lock` as well */
+    const struct policy *policy;
+    gpointer policy_state;
+    double clock;               /* seconds since attach */
+    gint64 last_us;             /* monotonic time of the last round */
+    double move_cost_s;         /* CPU seconds per granule, running mean */
+    struct {
+        guint32 dram, all;
+    } window[HIT_WINDOW];
+    guint32 window_at;
+    bool mismatch;              /* the files hold more than the ledger, now */
+    struct wire_msg in, out;
+};
+
+struct vm *vm_ref(struct vm *vm);
+void vm_unref(struct vm *vm);
+typedef struct vm Vm;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_unref)
+
+/* From HELLO. Takes `link`. */
+struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link);
+
+/* Bytes of dram the VM may have now. */
+guint64 vm_quota(const struct vm *vm);
+guint32 vm_quota_granules(const struct vm *vm);
+
+/* Grows every per-granule array. Under `lock`. */
+void vm_resize(struct vm *vm, guint32 granules);
+
+/* Copies the worker's stats to where the control side looks. */
+void vm_show(struct vm *vm);
+
+/* Says something about this VM in the log and as an event; any thread. `text`: the "reason", or NULL. */
+void vm_event(struct vm *vm, const char *event, const char *text);
+
+/* --- layout.c, attach.c, round.c: on a worker ------------------------------------------------------ */
+
+/* Layout messages that QEMU sends: takes one. 0, or a negative errno with *err. */
+int vm_take_layout(struct vm *vm, struct wire_msg *msg, struct vt_err *err);
+bool vm_is_layout(const struct wire_msg *msg);
+
+/* Waits for the layout, places what is new, lets the guest start. 0, or a negative errno. */
+int vm_attach(struct vm *vm, struct vt_err *err);
+
+/* Files and first placement for blocks that have appeared. 0, or a negative errno. */
+int vm_place_new(struct vm *vm, struct vt_err *err);
+
+/* One round. 0, or a negative errno: the link is lost. */
+int vm_round(struct vm *vm, struct vt_err *err);
+
+/* --- exchange.c: requests and answers ---------------------------------------------------------------- */
+
+#define LINK_MS 10000           /* QEMU may be stopped in a debugger for a while, but not for ever */
+
+int vm_send(struct vm *vm, struct vt_err *err);     /* vm->out */
+
+/*
+ * News in vm->in (layout, FROZEN) is taken care of: 0, or a negative errno. 1: it is something else,
+ * and still there.
+ */
+int vm_take_news(struct vm *vm, struct vt_err *err);
+
+/* Next message into vm->in that is no news. -EAGAIN: none within timeout_ms. */
+int vm_receive(struct vm *vm, int timeout_ms, struct vt_err *err);
+
+#endif
