@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Unit tests of the `vmtier` command as a user sees it: output and exit codes, against a small daemon in
+ * this process that is made of the real QMP server. The command runs as a child: this program, started
+ * with --as-vmtier.
+ */
+#include "host/cli/cli.h"
+#include "host/qmp.h"
+
+#include <gio/gio.h>
+#include <gio/gunixsocketaddress.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+static const struct cli_command *const commands[] = {
+    &cli_status, &cli_top, &cli_quota, &cli_mode, &cli_rate, &cli_heatmap,
+    &cli_events, &cli_sources, &cli_qmp, &cli_version, NULL,
+};
+
+static const char vm_json[] =
+    "{'name':'web1','uuid':null,'pid':42,'qemu':'7.2.22','accel':'tcg','state':'tiering',"
+    "'reason':null,'mode':'on','ram_bytes':1073741824,'granule_bytes':2097152,'granules':512,"
+    "'backing':'memfd 4 KiB pages','quota':{'max_bytes':268435456,'default':true},"
+    "'rate_bytes_per_s':268435456,'tiers':["
+    "{'name':'dram','ledger_bytes':268435456,'file_bytes':251658240,'granules':128,'emulated':false},"
+    "{'name':'cxl','ledger_bytes':805306368,'file_bytes':0,'granules':384,'emulated':true}],"
+    "'dram_bytes_peak':268435456,"
+    "'dram_hit':{'ratio':null,'how':'absent','window_s':4,'samples':0,'reason':'nothing samples'},"
+    "'moves':{'promoted':3,'demoted':2,'bytes':10485760,'pages':2560,'failed':0,'deferred':1,"
+    "'per_s':1.5,'last_error':null},'rounds':100,'round_ms_p50':2.5,'plan':{'wanted':4,'done':3},"
+    "'sources':[{'name':'refault','available':true,'active':true,'reason':null,'enable':null,"
+    "'events':99,'events_per_s':3.5,'cpu_ms':12,'drives_placement':true},"
+    "{'name':'sample','available':false,'active':false,'reason':'KVM has no callbacks',"
+    "'enable':'use accel=tcg','events':0,'events_per_s':0,'cpu_ms':0,'drives_placement':false}],"
+    "'memslots':[{'gpa':0,'size':1073741824,'block':'ram0','offset':0}],'attached_s':61}";
+
+static const char status_json[] =
+    "{'version':'0.1.0','pid':7,'uptime_s':3,'userfaultfd':{'available':true},'tiers':["
+    "{'name':'dram','nodes':'0','emulated':false,'bytes_used':251658240},"
+    "{'name':'cxl','nodes':null,'emulated':true,'bytes_used':0,'reason':'no CXL node'}],'vms':[%s]}";
+
+static const char heatmap_json[] =
+    "{'vm':'web1','granule_bytes':2097152,'ranges':[{'block':'ram0','gpa':0,'first':0,'count':3}],"
+    "'heat':[0,1,2],'tier':[0,1,0],'history':{'period_s':0.5,'rows':3,'row_granules':1,'columns':1,"
+    "'heat':'AH//','tier':'AP8A','start_unix':1700000000}}";
+
+static struct {
+    char *dir, *path, *picture;
+    QmpServer *server;
+} fake;
+
+static JsonNode *parse(const char *quoted)
+{
+    g_autofree char *text = g_strdelimit(g_strdup(quoted), "'", '"');
+    JsonNode *node = json_from_string(text, NULL);
+
+    g_assert_nonnull(node);
+    return node;
+}
+
+static bool known(JsonObject *args, GError **error)
+{
+    const char *vm = json_object_get_string_member(args, "vm");
+
+    if (!g_str_equal(vm, "web1")) {
+        g_set_error(error, VMT_QMP_ERROR, VMT_QMP_ERROR_DEVICE_NOT_FOUND, "no VM \"%s\"", vm);
+    }
+    return g_str_equal(vm, "web1");
+}
+
+static JsonNode *run_status(JsonObject *args, gpointer opaque, GError **error)
+{
+    g_autofree char *text = g_strdup_printf(status_json, vm_json);
+
+    (void)args, (void)opaque, (void)error;
+    return parse(text);
+}
+
+static JsonNode *run_vms(JsonObject *args, gpointer opaque, GError **error)
+{
+    g_autofree char *text = g_strdup_printf("[%s]", vm_json);
+
+    (void)opaque;
+    return !json_object_has_member(args, "vm") || known(args, error) ? parse(text) : NULL;
+}
+
+static JsonNode *run_heatmap(JsonObject *args, gpointer opaque, GError **error)
+{
+    (void)opaque;
+    return known(args, error) ? parse(heatmap_json) : NULL;
+}
+
+static JsonNode *run_quota(JsonObject *args, gpointer opaque, GError **error)
+{
+    (void)opaque;
+    if (known(args, error) && json_object_get_int_member(args, "max") > 1 << 30) {
+        g_set_error_literal(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, "above the VM's RAM");
+    }
+    return NULL;
+}
+
+static JsonNode *run_set(JsonObject *args, gpointer opaque, GError **error)
+{
+    (void)opaque;
+    known(args, error);
+    return NULL;
+}
+
+static const struct qmp_arg vms_args[] = { { "vm", QMP_STRING, false }, { 0 } };
+static const struct qmp_arg vm_args[] = { { "vm", QMP_STRING, true }, { 0 } };
+static const struct qmp_arg quota_args[] = {
+    { "vm", QMP_STRING, true }, { "max", QMP_INT, true }, { 0 },
+};
+static const struct qmp_arg mode_args[] = {
+    { "vm", QMP_STRING, true }, { "mode", QMP_STRING, true }, { 0 },
+};
+static const struct qmp_arg rate_args[] = {
+    { "vm", QMP_STRING, true }, { "bytes_per_s", QMP_INT, true }, { 0 },
+};
+static const struct qmp_command table[] = {
+    { "query-vmtier-status", NULL, run_status },
+    { "query-vmtier-vms", vms_args, run_vms },
+    { "query-vmtier-heatmap", vm_args, run_heatmap },
+    { "vmtier-set-quota", quota_args, run_quota },
+    { "vmtier-set-mode", mode_args, run_set },
+    { "vmtier-set-rate", rate_args, run_set },
+    { 0 },
+};
+static const struct qmp_command *const tables[] = { table, NULL };
+
+struct outcome {
+    char *out, *err;
+    bool done;
+    int status;
+};
+
+static void on_done(GObject *source, GAsyncResult *result, gpointer opaque)
+{
+    struct outcome *outcome = opaque;
+    GSubprocess *child = G_SUBPROCESS(source);
+
+    g_assert_true(g_subprocess_communicate_utf8_finish(child, result, &outcome->out, &outcome->err,
+                                                       NULL));
+    g_assert_true(g_subprocess_get_if_exited(child));
+    outcome->status = g_subprocess_get_exit_status(child);
+    outcome->done = true;
+}
+
+/* Runs `vmtier` with a line of arguments, while the daemon of this process answers it. */
+static struct outcome vmtier(const char *line)
+{
+    g_autoptr(GSubprocessLauncher) launcher = g_subprocess_launcher_new(
+        G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *all = g_strdup_printf("'%s' --as-vmtier %s", self, line);
+    g_auto(GStrv) argv = NULL;
+    g_autoptr(GSubprocess) child = NULL;
+    struct outcome outcome = { 0 };
+
+    g_assert_true(g_shell_parse_argv(all, NULL, &argv, NULL));
+    g_subprocess_launcher_setenv(launcher, "VMTIER_SOCKET", fake.path, TRUE);
+    g_subprocess_launcher_setenv(launcher, "LC_ALL", "C.UTF-8", TRUE);
+    child = g_subprocess_launcher_spawnv(launcher, (const char *const *)argv, NULL);
+    g_assert_nonnull(child);
+    g_subprocess_communicate_utf8_async(child, NULL, NULL, on_done, &outcome);
+    while (!outcome.done) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    return outcome;
+}
+
+struct command_case {
+    const char *name, *line;
+    int status;
+    const char *out, *err;          /* must occur; NULL: nothing there */
+};
+
+static const struct command_case cases[] = {
+    { "help", "--help", 0, "Exit codes", NULL },
+    { "help-quota", "quota --help", 0, "PCT%", NULL },
+    { "no-command", "", 2, NULL, "a command is missing" },
+    { "unknown-command", "frob", 2, NULL, "unknown command \"frob\"" },
+    { "unknown-option", "status --frob", 2, NULL, "Unknown option --frob" },
+    { "missing-argument", "quota", 2, NULL, "an argument is missing" },
+    { "extra-argument", "mode web1 on off", 2, NULL, "too many arguments" },
+    { "no-daemon", "--socket /nonexistent/s status", 3, NULL, "no vmtierd at /nonexistent/s" },
+    { "status", "status", 0, "cxl (emulated)", NULL },
+    { "status-reason", "status", 0, "web1: no hit ratio: nothing samples", NULL },
+    { "status-vm", "status web1", 0, "1 GiB in 512 granules of 2 MiB", NULL },
+    { "status-vm-hit", "status web1", 0, "- (nothing samples)", NULL },
+    { "status-json", "status --json", 0, "\"bytes_used\" : 251658240", NULL },
+    { "status-vm-json", "--json status web1", 0, "\"accel\" : \"tcg\"", NULL },
+    { "status-no-vm", "status nope", 4, NULL, "no VM \"nope\"" },
+    { "top-once", "top --once", 0, "240 MiB", NULL },
+    { "top-bad-delay", "top -d -3", 2, NULL, "--delay" },
+    { "quota", "quota web1", 0, "web1: quota 256 MiB of 1 GiB", NULL },
+    { "quota-set", "quota web1 512M", 0, "web1: quota 512 MiB, was 256 MiB", NULL },
+    { "quota-percent", "quota web1 50%", 0, "quota 512 MiB", NULL },
+    { "quota-refused", "quota web1 2G", 1, NULL, "vmtier: above the VM's RAM" },
+    { "quota-bad", "quota web1 lots", 2, NULL, "\"lots\" is not a size" },
+    { "quota-no-vm", "quota nope 1G", 4, NULL, "no VM" },
+    { "quota-json", "quota web1 --json", 0, "\"max_bytes\" : 268435456", NULL },
+    { "mode", "mode web1", 0, "web1: mode on, state tiering", NULL },
+    { "mode-set", "mode web1 observe", 0, "web1: mode observe", NULL },
+    { "mode-bad", "mode web1 fast", 2, NULL, "on, observe or off" },
+    { "mode-no-vm", "mode nope off", 4, NULL, "no VM" },
+    { "rate", "rate web1", 0, "web1: moves up to 256 MiB/s", NULL },
+    { "rate-set", "rate web1 1G/s", 0, "web1: moves up to 1 GiB/s", NULL },
+    { "rate-stop", "rate web1 0", 0, "moves nothing for now", NULL },
+    { "rate-bad", "rate web1 -- -5", 2, NULL, "is not a size" },
+    { "sources", "sources", 0, "KVM has no callbacks; to enable: use accel=tcg", NULL },
+    { "sources-json", "sources web1 --json", 0, "\"drives_placement\" : true", NULL },
+    { "heatmap", "heatmap web1", 0, "cxl (emulated)", NULL },
+    { "heatmap-json", "heatmap web1 --json", 0, "\"row_granules\" : 1", NULL },
+    { "heatmap-unwritable", "heatmap web1 -o /nonexistent/h.png", 1, NULL, "cannot write" },
+    { "heatmap-no-vm", "heatmap nope", 4, NULL, "no VM" },
+    { "events", "events", 0, "VMTIER_QUOTA_CHANGED     web1  max=5", NULL },
+    { "events-json", "events --json", 0, "\"seq\" : 1", NULL },
+    { "qmp", "qmp query-version", 0, "\"package\" : \"vmtier 0.1.0\"", NULL },
+    { "qmp-args", "qmp vmtier-set-rate '{\"vm\":\"web1\",\"bytes_per_s\":1}'", 0, "{}", NULL },
+    { "qmp-refused", "qmp vmtier-set-rate '{\"vm\":\"web1\"}'", 1, NULL,
+      "Parameter 'bytes_per_s' is missing" },
+    { "qmp-unknown", "qmp quit", 1, NULL, "has not been found" },
+    { "qmp-bad-json", "qmp query-version '{'", 2, NULL, "not a JSON object" },
+    { "version", "version", 0, "daemon: vmtier 0.1.0", NULL },
+    { "version-alone", "version --socket /nonexistent/s", 0, "daemon: no vmtierd at", NULL },
+    { "version-json", "version --json", 0, "\"vmtierd\"", NULL },
+};
+
+static void expect(const char *text, const char *wanted, const char *where)
+{
+    if (wanted ? !strstr(text, wanted) : *text) {
+        g_error("%s: expected \"%s\", got: %s", where, wanted ? wanted : "", text);
+    }
+}
+
+static void test_command(gconstpointer data)
+{
+    const struct command_case *c = data;
+    struct outcome outcome = vmtier(c->line);
+
+    expect(outcome.err, c->err, "stderr");
+    expect(outcome.out, c->out, "stdout");
+    g_assert_cmpint(outcome.status, ==, c->status);
+    g_free(outcome.out);
+    g_free(outcome.err);
+}
+
+static void test_picture(void)
+{
+    g_autofree char *line = g_strdup_printf("heatmap web1 -o %s", fake.picture);
+    struct outcome outcome = vmtier(line);
+
+    g_assert_cmpint(outcome.status, ==, 0);
+    g_assert_true(g_file_test(fake.picture, G_FILE_TEST_IS_REGULAR));
+    g_unlink(fake.picture);
+    g_free(outcome.out);
+    g_free(outcome.err);
+}
+
+/* Something listens but never says a word. */
+static void test_mute_daemon(void)
+{
+    g_autofree char *path = g_build_filename(fake.dir, "mute.sock", NULL);
+    g_autofree char *line = g_strdup_printf("status --timeout 1 --socket %s", path);
+    g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
+    g_autoptr(GSocket) mute = g_socket_new(G_SOCKET_FAMILY_UNIX, G_SOCKET_TYPE_STREAM, 0, NULL);
+    struct outcome outcome;
+
+    g_assert_true(g_socket_bind(mute, address, FALSE, NULL) && g_socket_listen(mute, NULL));
+    outcome = vmtier(line);
+    g_assert_cmpint(outcome.status, ==, CLI_NO_DAEMON);
+    expect(outcome.err, "did not answer within 1 s", "stderr");
+    g_free(outcome.out);
+    g_free(outcome.err);
+    g_unlink(path);
+}
+
+static gboolean emit_detached(gpointer opaque)
+{
+    (void)opaque;
+    qmp_server_emit(fake.server, "VMTIER_VM_DETACHED", parse("{'vm':'web1'}"));
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean end_server(gpointer opaque)
+{
+    (void)opaque;
+    g_clear_pointer(&fake.server, qmp_server_free);
+    return G_SOURCE_REMOVE;
+}
+
+/* What happened before comes once, then what happens; when the daemon ends, so does the command. */
+static void test_follow(void)
+{
+    struct outcome outcome;
+    const char *old, *news;
+
+    g_timeout_add(1500, emit_detached, NULL);
+    g_timeout_add(2500, end_server, NULL);
+    outcome = vmtier("events -f");
+    old = strstr(outcome.out, "VMTIER_QUOTA_CHANGED");
+    news = strstr(outcome.out, "VMTIER_VM_DETACHED");
+    g_assert_true(old && news && old < news);
+    g_assert_null(strstr(news + 1, "VMTIER_VM_DETACHED"));
+    g_assert_cmpint(outcome.status, ==, CLI_NO_DAEMON);
+    g_free(outcome.out);
+    g_free(outcome.err);
+}
+
+static void set_up(void)
+{
+    fake.dir = g_dir_make_tmp("vmtier-cli-XXXXXX", NULL);
+    fake.path = g_build_filename(fake.dir, "qmp.sock", NULL);
+    fake.picture = g_build_filename(fake.dir, "h.png", NULL);
+    fake.server = qmp_server_new(fake.path, tables, NULL, NULL);
+    g_assert_nonnull(fake.server);
+    qmp_server_emit(fake.server, "VMTIER_QUOTA_CHANGED", parse("{'vm':'web1','max':5}"));
+}
+
+static void tear_down(void)
+{
+    g_clear_pointer(&fake.server, qmp_server_free);
+    g_assert_cmpint(g_rmdir(fake.dir), ==, 0);
+    g_free(fake.picture);
+    g_free(fake.path);
+    g_free(fake.dir);
+}
+
+#ifdef __SANITIZE_ADDRESS__
+/* fontconfig keeps its patterns until the process ends. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig\n";
+}
+#endif
+
+int main(int argc, char **argv)
+{
+    int failed;
+
+    if (argc > 1 && g_str_equal(argv[1], "--as-vmtier")) {
+        return cli_run(commands, argc - 1, argv + 1);
+    }
+    g_test_init(&argc, &argv, NULL);
+    set_up();
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *path = g_strdup_printf("/cli-commands/%s", cases[i].name);
+
+        g_test_add_data_func(path, &cases[i], test_command);
+    }
+    g_test_add_func("/cli-commands/picture", test_picture);
+    g_test_add_func("/cli-commands/mute-daemon", test_mute_daemon);
+    g_test_add_func("/cli-commands/follow", test_follow);
+    failed = g_test_run();
+    tear_down();
+    return failed;
+}
