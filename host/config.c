@@ -351,6 +351,26 @@ struct config *config_load(const char *path, GError **error)
     return g_steal_pointer(&c);
 }
 
+static bool check_vm(const char *name, const struct vm_config *vm, GError **error)
+{
+    if (!vm->quota.bytes || vm->quota.bytes >= vm->granule)
+        return true;
+    return FAIL(error, "[vm %s]: quota of %" G_GUINT64_FORMAT " bytes: less than one granule of %"
+                G_GUINT64_FORMAT, name, vm->quota.bytes, vm->granule);
+}
+
+bool config_check(const struct config *config, GError **error)
+{
+    GHashTableIter iter;
+    gpointer name, vm;
+
+    g_hash_table_iter_init(&iter, config->vms);
+    while (g_hash_table_iter_next(&iter, &name, &vm))
+        if (!check_vm(name, vm, error))
+            return false;
+    return check_vm("default", &config->defaults, error);
+}
+
 const struct vm_config *config_for_vm(const struct config *config, const char *name)
 {
     const struct vm_config *vm = g_hash_table_lookup(config->vms, name);

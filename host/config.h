@@ -51,6 +51,9 @@ void config_free(struct config *config);
 typedef struct config Config;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
 
+/* What only makes sense together: a quota has room for a granule. Call it when flags are in, too. */
+bool config_check(const struct config *config, GError **error);
+
 /* The settings of a VM of this name. */
 const struct vm_config *config_for_vm(const struct config *config, const char *name);
 

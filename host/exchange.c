@@ -39,8 +39,8 @@ int vm_take_news(struct vm *vm, struct vt_err *err)
     else if (vm->in.h.type == VT_FROZEN)
         take_frozen(vm, &vm->in.text);
     else
-        return 1;
-    wire_drop_fds(&vm->in);
+        rc = 1;
+    wire_drop_fds(&vm->in);     /* only the layout has some that we want */
     return rc;
 }
 

@@ -30,6 +30,15 @@ struct guest {
 
 static guint n_guests;
 
+static guint32 peer_pid(int fd)
+{
+    struct ucred peer = { 0 };
+    socklen_t size = sizeof(peer);
+
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    return (guint32)peer.pid;
+}
+
 /* --- rounds -------------------------------------------------------------------------------------- */
 
 static gboolean round_due(gpointer data)
@@ -138,6 +147,7 @@ static void meet(struct daemon *d, int fd, const struct wire_msg *m)
         return;
     }
     vm = vm_new(d, &m->hello, fd);
+    vm->pid = peer_pid(fd);
     if (welcome(vm, &err)) {
         g_warning("%s: %s", vm->name, err.text);
         vm_unref(vm);
@@ -190,8 +200,6 @@ static gboolean guest_speaks(gint fd, GIOCondition condition, gpointer data)
 static gboolean knock(gint listener, GIOCondition condition, gpointer data)
 {
     struct daemon *d = data;
-    struct ucred peer = { 0 };
-    socklen_t size = sizeof(peer);
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     struct guest *g;
 
@@ -202,8 +210,7 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
         close(fd);
         return G_SOURCE_CONTINUE;
     }
-    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
-    g_debug("a link from pid %d, uid %u", (int)peer.pid, (unsigned)peer.uid);
+    g_debug("a link from pid %u", peer_pid(fd));
     g = g_new0(struct guest, 1);
     g->daemon = d;
     g->fd = fd;

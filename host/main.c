@@ -9,6 +9,7 @@
 #include <glib-unix.h>
 #include <locale.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define WORKERS 4
@@ -139,7 +140,7 @@ static struct config *load(const struct flags *f, GError **error)
     overrule(&c->qmp_socket, f->qmp_socket);
     if ((f->log_level && !log_level_parse(f->log_level, &c->log_level, error)) ||
         !set_for_all(c, "quota", f->quota, error) || !set_for_all(c, "mode", f->mode, error) ||
-        !set_for_all(c, "rate", f->rate, error) || !set_for_all(c, "granule", f->granule, error))
+        !set_for_all(c, "rate", f->rate, error) || !set_for_all(c, "granule", f->granule, error) || !config_check(c, error))
         return NULL;
     return g_steal_pointer(&c);
 }
@@ -223,6 +224,8 @@ static void stop(struct daemon *d)
 {
     g_atomic_int_set(&d->stopping, 1);
     daemon_unlisten(d);
+    for (guint i = 0; d->vms && i < d->vms->len; i++)   /* so that no worker waits for QEMU */
+        shutdown(((struct vm *)g_ptr_array_index(d->vms, i))->link, SHUT_RDWR);
     if (d->workers)
         g_thread_pool_free(d->workers, FALSE, TRUE);
     deliver_rest();

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -151,22 +152,31 @@ int link_probe(struct vt_err *err)
 
 /* --- attaching ---------------------------------------------------------------------------------- */
 
-static int take_welcome(int fd, struct vt_err *err)
+static int take_userfault(struct vt_err *err)
 {
-    int rc = wire_recv(fd, &msg, PATIENCE, err), device;
+    int device = wire_take_fd(&msg, 0), rc;
 
-    if (rc)
-        return rc;
-    if (msg.h.type == VT_REFUSE)
-        return vt_fail(err, ECONNREFUSED, "the daemon refuses this VM: %s", msg.text.text);
-    if (msg.h.type != VT_WELCOME)
-        return vt_fail(err, EPROTO, "the daemon answered HELLO with %s",
-                       wire_type_name(msg.h.type));
-    device = wire_take_fd(&msg, 0);
     if (device < 0)
         return vt_fail(err, ENODEV, "the daemon has no /dev/userfaultfd to lend");
     rc = uffd_open(device, err);
     close(device);
+    return rc;
+}
+
+static int take_welcome(int fd, struct vt_err *err)
+{
+    int rc = wire_recv(fd, &msg, PATIENCE, err);
+
+    if (rc)
+        return rc;
+    if (msg.h.type == VT_REFUSE)
+        rc = vt_fail(err, ECONNREFUSED, "the daemon refuses this VM: %s", msg.text.text);
+    else if (msg.h.type != VT_WELCOME)
+        rc = vt_fail(err, EPROTO, "the daemon answered HELLO with %s",
+                     wire_type_name(msg.h.type));
+    else
+        rc = take_userfault(err);
+    wire_drop_fds(&msg);
     return rc;
 }
 
@@ -281,10 +291,6 @@ static int on_ready(int fd, struct wire_msg *m, struct vt_err *err)
     (void)fd;
     (void)m;
     (void)err;
-    ram_lock();
-    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
-        b->fresh = false;
-    ram_unlock();
     set_status(true, true, "");
     bql_done(&first_done);
     announce("X_VMTIER_ATTACHED", "");
@@ -429,10 +435,29 @@ static void *run(void *unused)
     return NULL;
 }
 
+/* QEMU's signals are its own threads' business; only what this thread itself causes reaches it. */
+static int start_thread(void)
+{
+    static const int own[] = { SIGBUS, SIGSEGV, SIGFPE, SIGILL };
+    pthread_t thread;
+    sigset_t all, before;
+    int rc;
+
+    sigfillset(&all);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&thread, NULL, run, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc)
+        return rc;
+    pthread_setname_np(thread, "vmtier");
+    return pthread_detach(thread);
+}
+
 int link_start(int timeout_ms, struct vt_err *err)
 {
     struct link_status s;
-    pthread_t thread;
     int rc;
 
     qemu_get_info(&info);
@@ -444,12 +469,11 @@ int link_start(int timeout_ms, struct vt_err *err)
     wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wakeup < 0)
         return vt_fail(err, errno, "eventfd: %s", strerror(errno));
-    rc = pthread_create(&thread, NULL, run, NULL);
+    rc = start_thread();
     if (rc)
         return vt_fail(err, rc, "the link thread: %s", strerror(rc));
-    pthread_setname_np(thread, "vmtier");
-    pthread_detach(thread);
     bql_serve(&first_done, timeout_ms);
+    ram_guest_runs();
     link_get_status(&s);
     return s.attached ? 0 : vt_fail(err, EAGAIN, "%s", s.error);
 }

@@ -70,7 +70,6 @@ static int see_block(const struct qemu_ram *r, void *opaque)
             return 0;
         }
         b->ram_addr = r->ram_addr;
-        b->fresh = true;
         b->present = false;     /* until a memslot shows it */
         scan->changed = true;
     }

@@ -349,7 +349,8 @@ static enum vt_status move_run(struct run *r)
 
 static enum vt_status admissible(const struct vt_move_one *m, const struct ram_block *b)
 {
-    if (!b || m->tier >= VT_TIERS || b->file[m->tier] < 0 || !b->watched)
+    /* Memory that left the guest may be unmapped already: never map over it. */
+    if (!b || !b->present || m->tier >= VT_TIERS || b->file[m->tier] < 0 || !b->watched)
         return VT_ST_INVALID;
     return VT_ST_OK;
 }

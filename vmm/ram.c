@@ -26,6 +26,7 @@ static struct ram_block blocks[VT_BLOCKS];
 static uint64_t granule_bytes;
 static unsigned granule_shift;
 static uint32_t next_granule;
+static bool guest_runs;
 static atomic_uint generation;
 
 /* One row of a lock-free map: [start, start + length) begins at `offset` of granule `first`'s block. */
@@ -220,9 +221,19 @@ struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint
     b->inode = fstat(fd, &st) ? 0 : st.st_ino;
     b->advice = read_advice(host);
     b->used = b->present = true;
+    b->fresh = !guest_runs;
     next_granule += b->count;
     memset(ram_tier + b->first, 0, b->count);
     return b;
+}
+
+void ram_guest_runs(void)
+{
+    ram_lock();
+    guest_runs = true;
+    for (struct ram_block *b = blocks; b < blocks + VT_BLOCKS; b++)
+        b->fresh = false;
+    ram_unlock();
 }
 
 void ram_drop(struct ram_block *b)

@@ -71,6 +71,9 @@ struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint
                           int fd, struct vt_err *err);
 void ram_drop(struct ram_block *b);
 
+/* The guest runs from now on: no block is fresh any more, and none that is added later. */
+void ram_guest_runs(void);
+
 /* Gives block b the file of a tier; takes fd. Under ram_lock(). */
 int ram_set_file(struct ram_block *b, unsigned tier, int fd, struct vt_err *err);
 
