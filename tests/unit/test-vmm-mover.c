@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The remap mover on memory of our own: contents, holes, files, mappings, failures, and writers that
+ * must not lose an update. Needs /dev/userfaultfd.
+ *
+ * timeout: 120
+ */
+#include "vmm/mover.h"
+#include "vmm/refault.h"
+#include "vmm/uffd.h"
+
+#include <fcntl.h>
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define GRANULE  (64u << 10)
+#define GRANULES 64u
+#define SIZE     ((size_t)GRANULE * GRANULES)
+#define PAGES    (SIZE / 4096)
+
+struct fixture {
+    struct ram_block *b;
+    int file[2];
+    uint8_t *host;
+};
+
+static void set_up(struct fixture *f, gconstpointer unused)
+{
+    struct vt_err err = { 0 };
+
+    (void)unused;
+    for (int t = 0; t < 2; t++) {
+        f->file[t] = memfd_create(t ? "test-cxl" : "test-dram", MFD_CLOEXEC);
+        g_assert_cmpint(f->file[t], >=, 0);
+        g_assert_cmpint(ftruncate(f->file[t], SIZE), ==, 0);
+    }
+    f->host = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->file[0], 0);
+    g_assert_true(f->host != MAP_FAILED);
+    g_assert_cmpint(madvise(f->host, SIZE, MADV_DONTDUMP), ==, 0);
+    ram_lock();
+    f->b = ram_add("test", f->host, SIZE, 4096, f->file[0], &err);
+    g_assert_nonnull(f->b);
+    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], &err), ==, 0);
+    g_assert_cmpint(mover_watch(f->b, &err), ==, 0);
+    ram_unlock();
+}
+
+static void tear_down(struct fixture *f, gconstpointer unused)
+{
+    (void)unused;
+    ram_lock();
+    ram_drop(f->b);     /* closes file[1] */
+    ram_unlock();
+    munmap(f->host, SIZE);
+    close(f->file[0]);
+}
+
+static guint64 allocated(int fd)
+{
+    struct stat st;
+
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    return (guint64)st.st_blocks * 512;
+}
+
+/* Moves granules [first, first + n) of the block; returns how many arrived. */
+static guint32 move(struct fixture *f, guint32 first, guint32 n, guint8 tier)
+{
+    struct vt_move_one m[GRANULES];
+    struct mover_cost cost;
+    guint32 ok = 0;
+
+    for (guint32 i = 0; i < n; i++)
+        m[i] = (struct vt_move_one){ .granule = f->b->first + first + i, .tier = tier };
+    mover_carry_out(m, n, false, &cost);
+    for (guint32 i = 0; i < n; i++)
+        ok += m[i].status == VT_ST_OK && m[i].tier == tier;
+    return ok;
+}
+
+static void fill(uint8_t *host)
+{
+    for (guint32 p = 0; p < PAGES; p++)
+        memset(host + (size_t)p * 4096, (int)(p * 7 + 1) & 0xff, 4096);
+}
+
+static void assert_filled(const uint8_t *host)
+{
+    for (guint32 p = 0; p < PAGES; p++)
+        for (guint32 i = 0; i < 4096; i += 512)
+            g_assert_cmpint(host[(size_t)p * 4096 + i], ==, (p * 7 + 1) & 0xff);
+}
+
+static long count_mappings(const uint8_t *host)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    unsigned long from, to;
+    char line[512];
+    long n = 0;
+
+    while (fgets(line, sizeof(line), maps))
+        n += sscanf(line, "%lx-%lx", &from, &to) == 2 && from < (gulong)host + SIZE &&
+             to > (gulong)host;
+    fclose(maps);
+    return n;
+}
+
+/* --- where things end up --------------------------------------------------------------------- */
+
+static void test_there_and_back(struct fixture *f, gconstpointer unused)
+{
+    (void)unused;
+    fill(f->host);
+    g_assert_cmpuint(move(f, 0, GRANULES, 1), ==, GRANULES);
+    assert_filled(f->host);
+    g_assert_cmpuint(allocated(f->file[0]), ==, 0);
+    g_assert_cmpuint(allocated(f->file[1]), ==, SIZE);
+    g_assert_cmpuint(move(f, 0, GRANULES, 0), ==, GRANULES);
+    assert_filled(f->host);
+    g_assert_cmpuint(allocated(f->file[0]), ==, SIZE);
+    g_assert_cmpuint(allocated(f->file[1]), ==, 0);
+}
+
+static void test_writes_follow(struct fixture *f, gconstpointer unused)
+{
+    guint8 seen = 0;
+
+    (void)unused;
+    fill(f->host);
+    g_assert_cmpuint(move(f, 3, 1, 1), ==, 1);
+    f->host[3 * GRANULE] = 0xee;
+    g_assert_cmpint(pread(f->file[1], &seen, 1, 3 * GRANULE), ==, 1);
+    g_assert_cmpuint(seen, ==, 0xee);
+    g_assert_cmpint(pread(f->file[0], &seen, 1, 3 * GRANULE), ==, 1);
+    g_assert_cmpuint(seen, ==, 0);      /* a hole */
+    g_assert_cmpuint(ram_tier[f->b->first + 3], ==, 1);
+    g_assert_cmpuint(ram_tier[f->b->first + 4], ==, 0);
+}
+
+static void test_holes_stay_holes(struct fixture *f, gconstpointer unused)
+{
+    (void)unused;
+    f->host[5 * GRANULE + 4096] = 1;
+    f->host[5 * GRANULE + 5 * 4096] = 2;
+    g_assert_cmpuint(move(f, 0, GRANULES, 1), ==, GRANULES);
+    g_assert_cmpuint(allocated(f->file[1]), ==, 2 * 4096);
+    g_assert_cmpuint(f->host[5 * GRANULE + 4096], ==, 1);
+    g_assert_cmpuint(f->host[5 * GRANULE + 5 * 4096], ==, 2);
+}
+
+static void test_mappings_merge_again(struct fixture *f, gconstpointer unused)
+{
+    long before;
+
+    (void)unused;
+    fill(f->host);
+    before = count_mappings(f->host);
+    for (guint32 g = 1; g < GRANULES; g += 2)
+        g_assert_cmpuint(move(f, g, 1, 1), ==, 1);
+    g_assert_cmpint(count_mappings(f->host), ==, GRANULES);
+    for (guint32 g = 1; g < GRANULES; g += 2)
+        g_assert_cmpuint(move(f, g, 1, 0), ==, 1);
+    g_assert_cmpint(count_mappings(f->host), ==, before);
+    assert_filled(f->host);
+}
+
+static void test_moving_where_it_is(struct fixture *f, gconstpointer unused)
+{
+    (void)unused;
+    fill(f->host);
+    g_assert_cmpuint(move(f, 0, 4, 0), ==, 4);
+    assert_filled(f->host);
+}
+
+/* --- what must fail, and leave everything as it was --------------------------------------------- */
+
+static enum vt_status move_one(guint32 granule, guint8 tier)
+{
+    struct vt_move_one m = { .granule = granule, .tier = tier };
+    struct mover_cost cost;
+
+    mover_carry_out(&m, 1, false, &cost);
+    return m.status;
+}
+
+static void test_invalid(struct fixture *f, gconstpointer unused)
+{
+    (void)unused;
+    fill(f->host);
+    g_assert_cmpint(move_one(f->b->first + GRANULES, 1), ==, VT_ST_INVALID);
+    g_assert_cmpint(move_one(VT_GRANULES_MAX - 1, 1), ==, VT_ST_INVALID);
+    g_assert_cmpint(move_one(f->b->first, 2), ==, VT_ST_INVALID);
+    g_assert_cmpint(move_one(f->b->first, 200), ==, VT_ST_INVALID);
+    f->b->present = false;
+    g_assert_cmpint(move_one(f->b->first, 1), ==, VT_ST_INVALID);
+    f->b->present = true;
+    assert_filled(f->host);
+}
+
+static void test_no_memory(struct fixture *f, gconstpointer unused)
+{
+    (void)unused;
+    fill(f->host);
+    g_assert_cmpint(ftruncate(f->file[1], 0), ==, 0);
+    g_assert_cmpint(move_one(f->b->first + 1, 1), ==, VT_ST_NOMEM);
+    g_assert_cmpuint(ram_tier[f->b->first + 1], ==, 0);
+    assert_filled(f->host);
+    f->host[GRANULE] = 9;               /* nobody waits for ever */
+    g_assert_cmpint(ftruncate(f->file[1], SIZE), ==, 0);
+    g_assert_cmpint(move_one(f->b->first + 1, 1), ==, VT_ST_OK);
+    g_assert_cmpuint(f->host[GRANULE], ==, 9);
+}
+
+static void test_frozen(struct fixture *f, gconstpointer unused)
+{
+    char reason[VT_TEXT];
+
+    (void)unused;
+    mover_freeze(false, "a test says %s", "so");
+    g_assert_true(mover_frozen(reason));
+    g_assert_cmpstr(reason, ==, "a test says so");
+    g_assert_cmpint(move_one(f->b->first, 1), ==, VT_ST_FROZEN);
+    mover_freeze(false, "second reasons are not kept");
+    mover_frozen(reason);
+    g_assert_cmpstr(reason, ==, "a test says so");
+    g_assert_true(mover_thaw());
+    g_assert_cmpint(move_one(f->b->first, 1), ==, VT_ST_OK);
+}
+
+static void test_retreat(struct fixture *f, gconstpointer unused)
+{
+    (void)unused;
+    fill(f->host);
+    g_assert_cmpuint(move(f, 7, 20, 1), ==, 20);
+    mover_freeze(false, "a device");
+    mover_retreat();
+    g_assert_true(mover_thaw());
+    g_assert_cmpuint(allocated(f->file[1]), ==, 0);
+    assert_filled(f->host);
+}
+
+/* --- writers --------------------------------------------------------------------------------------- */
+
+#define WRITERS 3
+
+struct writer {
+    uint8_t *host;
+    guint32 lane;
+    guint64 count[PAGES];
+    guint64 random;
+    atomic_bool *stop;
+};
+
+/* Each writer has a counter of its own in each page, and knows what it must hold. */
+static gpointer write_counters(gpointer data)
+{
+    struct writer *w = data;
+
+    while (!atomic_load(w->stop)) {
+        guint32 page;
+        volatile guint64 *at;
+
+        w->random = w->random * 6364136223846793005u + 1442695040888963407u;
+        page = (guint32)(w->random >> 33) % PAGES;
+        at = (volatile guint64 *)(void *)(w->host + (size_t)page * 4096 + w->lane * 64);
+        g_assert_cmpuint(*at, ==, w->count[page]);
+        *at = ++w->count[page];
+    }
+    return NULL;
+}
+
+static void test_writers(struct fixture *f, gconstpointer unused)
+{
+    static struct writer writers[WRITERS];
+    GThread *threads[WRITERS];
+    atomic_bool stop = false;
+    gint64 end = g_get_monotonic_time() + 3 * G_USEC_PER_SEC;
+    guint64 moved = 0;
+    guint8 tier = 1;
+
+    (void)unused;
+    memset(f->host, 0, SIZE);
+    for (guint32 i = 0; i < WRITERS; i++) {
+        writers[i] = (struct writer){ .host = f->host, .lane = i, .random = i + 1, .stop = &stop };
+        threads[i] = g_thread_new("writer", write_counters, &writers[i]);
+    }
+    for (; g_get_monotonic_time() < end; tier = !tier)
+        for (guint32 g = 0; g < GRANULES; g += 1 + g % 5)
+            moved += move(f, g, MIN(1 + g % 5, GRANULES - g), tier);
+    atomic_store(&stop, true);
+    for (guint32 i = 0; i < WRITERS; i++)
+        g_thread_join(threads[i]);
+    for (guint32 i = 0; i < WRITERS; i++)
+        for (guint32 p = 0; p < PAGES; p++)
+            g_assert_cmpuint(*(guint64 *)(void *)(f->host + (size_t)p * 4096 + i * 64), ==,
+                             writers[i].count[p]);
+    g_test_message("%" G_GUINT64_FORMAT " granules moved under %d writers", moved, WRITERS);
+    g_assert_cmpuint(moved, >, 1000);
+}
+
+/* --- */
+
+static bool have_userfault(void)
+{
+    int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+    struct vt_err err;
+    bool ok;
+
+    if (device < 0)
+        return false;
+    ok = uffd_open(device, &err) == 0;
+    if (!ok)
+        g_test_message("%s", err.text);
+    close(device);
+    return ok;
+}
+
+static void skip(void)
+{
+    g_test_skip("/dev/userfaultfd cannot be used here: run the tests as root on Linux 6.4 or later");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(struct fixture *f, gconstpointer unused);
+    } tests[] = {
+        { "/mover/there-and-back", test_there_and_back },
+        { "/mover/writes-follow", test_writes_follow },
+        { "/mover/holes-stay-holes", test_holes_stay_holes },
+        { "/mover/mappings-merge-again", test_mappings_merge_again },
+        { "/mover/moving-where-it-is", test_moving_where_it_is },
+        { "/mover/invalid", test_invalid },
+        { "/mover/no-memory", test_no_memory },
+        { "/mover/frozen", test_frozen },
+        { "/mover/retreat", test_retreat },
+        { "/mover/writers", test_writers },
+    };
+    struct vt_err err;
+    bool can;
+
+    g_test_init(&argc, &argv, NULL);
+    can = have_userfault();
+    g_assert_cmpint(ram_init(&err), ==, 0);
+    ram_set_granule(GRANULE);
+    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
+        if (can)
+            g_test_add(tests[i].name, struct fixture, NULL, set_up, tests[i].run, tear_down);
+        else
+            g_test_add_func(tests[i].name, skip);
+    return g_test_run();
+}
