@@ -34,6 +34,7 @@
 #include "common/clock.h"
 #include "vmm/fence.h"
 #include "vmm/refault.h"
+#include "vmm/uapi.h"
 #include "vmm/uffd.h"
 
 #include <errno.h>
@@ -45,6 +46,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -171,14 +173,36 @@ static bool maps_left(uint32_t runs)
 
 /* --- one run ---------------------------------------------------------------------------------- */
 
+/*
+ * The run's source as a whole: is there data in all of it, in nothing of it? Counts pages in swap as
+ * data. Cheap, where looking for the next hole has to walk the file up to one.
+ */
+enum amount { NOTHING, SOMETHING, EVERYTHING };
+
+static enum amount count_data(const struct run *r)
+{
+    struct cachestat_range range = { r->offset, r->length };
+    struct cachestat c;
+
+    if (r->b->page_size > 4096)
+        return EVERYTHING;
+    if (syscall(VT_SYS_CACHESTAT, r->b->file[r->from], &range, &c, 0))
+        return SOMETHING;
+    if (c.nr_cache + c.nr_evicted == 0)
+        return NOTHING;
+    return c.nr_cache == r->length / 4096 ? EVERYTHING : SOMETHING;
+}
+
 /* Finds the parts of the run's source that hold data. Rounds outwards to whole pages of the file. */
 static void find_data(struct run *r)
 {
     int fd = r->b->file[r->from];
     uint64_t at = r->offset, end = r->offset + r->length;
+    enum amount amount = count_data(r);
 
-    r->n = 0;
-    while (at < end) {
+    r->data[0] = (struct extent){ at, end };
+    r->n = amount == EVERYTHING;
+    while (amount == SOMETHING && at < end) {
         off_t start = lseek(fd, (off_t)at, SEEK_DATA), stop;
 
         if (start < 0 && errno == ENXIO)
@@ -212,12 +236,16 @@ static int populate(const struct run *r)
     return 0;
 }
 
+/*
+ * From view to view: protecting splits a huge mapping at the guest's address into entries that are
+ * not present, and reading there would fault page by page.
+ */
 static void copy(struct run *r)
 {
     for (unsigned i = 0; i < r->n; i++) {
         const struct extent *e = &r->data[i];
 
-        memcpy(r->b->view[r->to] + e->start, r->b->host + e->start, e->end - e->start);
+        memcpy(r->b->view[r->to] + e->start, r->b->view[r->from] + e->start, e->end - e->start);
         r->pages += (e->end - e->start) / 4096;
     }
 }

@@ -104,6 +104,9 @@ static void check_devices(void *unused)
 
     (void)unused;
     check_pending = false;
+    /* Again: a DIMM gets its name, without which it is not tiered, after its memory region shows. */
+    if (memslots_refresh())
+        link_notify();
     if (!mover_frozen(reason))
         plugin_check_devices();
 }

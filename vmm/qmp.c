@@ -188,6 +188,16 @@ static char *query(const struct qemu_args *args, struct vt_err *err)
 
 /* --- x-vmtier-set ----------------------------------------------------------------------------------- */
 
+static void freeze_now(void)
+{
+    char reason[VT_TEXT];
+
+    if (mover_frozen(reason))
+        return;
+    mover_freeze(false, "frozen through x-vmtier-set");
+    qemu_event("X_VMTIER_FROZEN", "{\"reason\": \"frozen through x-vmtier-set\"}");
+}
+
 static char *set(const struct qemu_args *args, struct vt_err *err)
 {
     const char *mode;
@@ -197,7 +207,7 @@ static char *set(const struct qemu_args *args, struct vt_err *err)
         return NULL;
     }
     if (!strcmp(mode, "frozen")) {
-        mover_freeze(false, "frozen through x-vmtier-set");
+        freeze_now();
     } else if (strcmp(mode, "on")) {
         vt_fail(err, EINVAL, "mode '%s': it is on or frozen", mode);
         return NULL;

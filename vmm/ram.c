@@ -153,7 +153,10 @@ void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length)
             madvise(b->host + offset, length, advice_table[i].advice);
 }
 
-/* Views of huge pages must begin on one; others are put on a 2 MiB border so that THP can be used. */
+/*
+ * Views of huge pages must begin on one; others are put on a 2 MiB border so that THP can be used. A
+ * view reserves no huge pages: the mover asks for them, and takes an error, before it touches any.
+ */
 static uint8_t *map_view(const struct ram_block *b, int fd)
 {
     const uint64_t align = b->page_size > (2u << 20) ? b->page_size : 2u << 20;
@@ -162,7 +165,8 @@ static uint8_t *map_view(const struct ram_block *b, int fd)
 
     if (area == MAP_FAILED)
         return NULL;
-    if (mmap(view, b->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+    if (mmap(view, b->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+             0) == MAP_FAILED) {
         munmap(area, b->length + align);
         return NULL;
     }

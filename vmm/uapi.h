@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
@@ -27,6 +28,19 @@ struct pm_scan_arg {
 };
 
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#endif
+
+/* Linux 6.5, include/uapi/linux/mman.h; the number is the same on all architectures. */
+#define VT_SYS_CACHESTAT 451
+
+#ifndef SYS_cachestat
+struct cachestat_range {
+    __u64 off, len;
+};
+
+struct cachestat {
+    __u64 nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted;
+};
 #endif
 
 #endif
