@@ -11,27 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RAM_MAPPING "/memfd:memory-backend-memfd"
-
 /* --- guest RAM ------------------------------------------------------------------------------ */
-
-/* Any mapping of the file tells where its offset 0 is or was, also after parts were moved. */
-uint64_t vm_ram_at(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/maps", (int)pid);
-    g_autofree char *maps = NULL;
-    unsigned long long start, offset;
-
-    if (!g_file_get_contents(path, &maps, NULL, NULL))
-        return 0;
-    g_auto(GStrv) lines = g_strsplit(maps, "\n", -1);
-
-    for (char **line = lines; *line; line++)
-        if (strstr(*line, RAM_MAPPING) &&
-            sscanf(*line, "%llx-%*x %*s %llx", &start, &offset) == 2)
-            return start - offset;
-    return 0;
-}
 
 static int open_memory(struct vm *vm, int flags)
 {
@@ -39,7 +19,7 @@ static int open_memory(struct vm *vm, int flags)
     int fd = open(path, flags | O_CLOEXEC);
 
     if (fd < 0 || !vm->ram_at)
-        g_error("%s: %s", path, fd < 0 ? g_strerror(errno) : "no " RAM_MAPPING " in its maps");
+        g_error("%s: %s", path, fd < 0 ? g_strerror(errno) : "QEMU does not say where RAM is");
     return fd;
 }
 

@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #define CONNECT_TIMEOUT 20.0
@@ -53,8 +54,12 @@ static void add_machine(GPtrArray *argv, const struct vm_options *o)
     g_ptr_array_add(argv, g_strdup("-no-user-config"));
     add(argv, "-display", g_strdup("none"));
     add(argv, "-accel", g_strdup(or_default(o->accel, "tcg,thread=single")));
-    add(argv, "-machine", g_strconcat(or_default(o->machine, "q35"), ",memory-backend=ram0", NULL));
     add(argv, "-m", o->memory ? g_strconcat(ram, ",", o->memory, NULL) : g_strdup(ram));
+    if (o->backend && !o->backend[0]) {
+        add(argv, "-machine", g_strdup(or_default(o->machine, "q35")));
+        return;
+    }
+    add(argv, "-machine", g_strconcat(or_default(o->machine, "q35"), ",memory-backend=ram0", NULL));
     add(argv, "-object", backend_of(o, ram));
 }
 
@@ -121,12 +126,22 @@ struct vm *vm_spawn(struct lab *lab, const char *name, const struct vm_options *
     return vm;
 }
 
+/* Where QEMU itself has RAM's first byte: the plugin maps the same files a second time. */
+static uint64_t ram_at(struct vm *vm)
+{
+    g_autoptr(JsonNode) said = qmp_ok(vm->qmp, "human-monitor-command",
+                                      "{\"command-line\":\"gpa2hva 0\"}");
+    const char *at = strstr(json_node_get_string(said), "is 0x");
+
+    return at ? g_ascii_strtoull(at + strlen("is "), NULL, 16) : 0;
+}
+
 void vm_connect(struct vm *vm)
 {
     if (vm->port_path)
         vm->guest = guest_open(vm->port_path, vm->qemu, CONNECT_TIMEOUT);
     vm->qmp = qmp_open(vm->qmp_path, vm->qemu, CONNECT_TIMEOUT);
-    vm->ram_at = vm_ram_at(vm->qemu->pid);
+    vm->ram_at = ram_at(vm);
 }
 
 struct vm *vm_start(struct lab *lab, const char *name, const struct vm_options *o)

@@ -118,7 +118,7 @@ struct vm_options {
     const char *accel;          /* "tcg,thread=single" */
     const char *ram;            /* "1G" */
     const char *memory;         /* more for -m, e.g. "slots=2,maxmem=4G" */
-    const char *backend;        /* -object of the RAM; %s is the size */
+    const char *backend;        /* -object of the RAM; %s is the size; "": none, QEMU's own RAM */
     const char *rom;            /* a -bios file; then there is no kernel and no guest port */
     const char *append;         /* for the kernel's command line, e.g. "vmt.foot=300M" */
     const char *plugin;         /* the value of -plugin */
@@ -153,7 +153,6 @@ void vm_poke(struct vm *vm, uint64_t gpa, const void *from, size_t n);
 /* All memfds of a process whose name starts so: bytes allocated, and the first one opened. */
 uint64_t memfd_bytes(pid_t pid, const char *name);
 int memfd_open(pid_t pid, const char *name);
-uint64_t vm_ram_at(pid_t pid);
 
 /* --- harness-rom.c -------------------------------------------------------------------------- */
 

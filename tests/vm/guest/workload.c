@@ -58,13 +58,12 @@ static void stop(uint64_t unused)
     say("VMT STOPPED");
 }
 
-static void power_off(uint64_t unused)
+static void leave(uint64_t how)
 {
-    (void)unused;
     say("VMT QUIT");
     tcdrain(port);
     sync();
-    reboot(RB_POWER_OFF);
+    reboot((int)how);
 }
 
 static void rest(void)
@@ -165,7 +164,8 @@ static const struct command {
     { "free", { release, 0 } },
     { "grow", { grow, 0 } },
     { "hot", { print_hot, 0 } },
-    { "quit", { power_off, 0 } },
+    { "quit", { leave, RB_POWER_OFF } },
+    { "reboot", { leave, RB_AUTOBOOT } },
 };
 
 static void give_order(struct order order, const char *arg)
@@ -210,7 +210,7 @@ static const struct setting {
 } settings[] = {
     { "foot", &cfg.foot },     { "hot", &cfg.hot },     { "share", &cfg.share },
     { "writes", &cfg.writes }, { "shift", &cfg.shift }, { "shifts", &cfg.shifts },
-    { "seed", &cfg.seed },
+    { "seed", &cfg.seed },     { "disk", &cfg.disk },   { "diskwrites", &cfg.disk_writes },
 };
 
 static void set_mode(const char *name)
@@ -272,5 +272,7 @@ int main(int argc, char **argv)
     choose_hot(0);
     start_thread(worker);
     start_thread(beat);
+    if (cfg.disk)
+        start_disk((unsigned)cfg.disk, cfg.disk_writes != 0);
     obey_forever();
 }

@@ -5,6 +5,7 @@
  *     port.c      lines out, and the numbers in them in
  *     pages.c     the footprint's pages: contents, sums, visits, sweeps
  *     hotset.c    which pieces are there, and which of them are hot
+ *     disk.c      direct I/O on /dev/vda, in threads of its own, if asked for
  *     workload.c  settings, threads, commands
  *
  * Three threads: the worker alone touches the pages, their table and the hot set; the beat thread
@@ -34,6 +35,7 @@ struct config {
     uint64_t share, writes;         /* percent of the visits: to the hot set, that write */
     uint64_t shift, shifts;         /* seconds to a jump, number of jumps */
     uint64_t seed;
+    uint64_t disk, disk_writes;     /* threads of direct disk I/O; whether they write */
     enum mode mode;
 };
 extern struct config cfg;
@@ -69,5 +71,8 @@ void choose_hot(uint64_t unused);
 void print_hot(uint64_t unused);
 void release(uint64_t bytes);
 void grow(uint64_t bytes);
+
+/* disk.c */
+void start_disk(unsigned threads, bool with_writes);
 
 #endif

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A daemon that does nothing but move: every granule of the VM, to the other tier and back, as fast as
+ * QEMU's part carries it out. It speaks the VMM link and runs in a thread of the test.
+ */
+#ifndef VT_TEST_PUSHER_H
+#define VT_TEST_PUSHER_H
+
+#include <glib.h>
+#include <stdint.h>
+
+struct pusher;
+
+struct pusher *pusher_start(const char *socket, uint64_t granule);
+
+/* From now on it moves. Asserts that a VM has attached. */
+void pusher_go(struct pusher *pusher);
+
+/* Moves so far, by outcome. */
+struct pusher_count {
+    uint64_t moved, busy, failed, pages;
+};
+struct pusher_count pusher_get_count(struct pusher *pusher);
+
+/* Stops and hangs up; asserts that no move failed. */
+void pusher_end(struct pusher *pusher);
+
+#endif
