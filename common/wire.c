@@ -238,7 +238,9 @@ int wire_recv(int fd, struct wire_msg *msg, int timeout_ms, struct vt_err *err)
     if (n == 0)
         return vt_fail(err, ECONNRESET, "the peer has closed the link");
     collect_fds(&m, msg);
-    if (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+    if (m.msg_flags & MSG_CTRUNC)
+        rc = vt_fail(err, EPROTO, "a message has more than %d descriptors", WIRE_FDS);
+    else if (m.msg_flags & MSG_TRUNC)
         rc = vt_fail(err, EPROTO, "a message is longer than %u bytes", VT_WIRE_MAX);
     else
         rc = wire_check(msg, (size_t)n, err);
