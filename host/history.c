@@ -59,20 +59,13 @@ static double look_at_row(const struct history *h, const struct heat *heat,
     return n ? sum / n : 0;
 }
 
-void history_note(struct history *h, const struct heat *heat, const struct ledger *ledger,
-                  double now)
+static void add_column(struct history *h, const struct heat *heat, const struct ledger *ledger)
 {
     float rate[HISTORY_ROWS];
     double most = 0;
     guint32 column;
-    guint8 *cells;
+    guint8 *cells = next_column(h, &column);
 
-    if (!ledger->n || now < h->due)
-        return;
-    if (h->rows * h->row_granules < ledger->n || !h->rows)
-        restart(h, ledger->n);
-    h->due = now + HISTORY_PERIOD;
-    cells = next_column(h, &column);
     for (guint32 r = 0; r < h->rows; r++) {
         rate[r] = (float)look_at_row(h, heat, ledger, r, &h->tier[(gsize)column * h->rows + r]);
         most = MAX(most, rate[r]);
@@ -81,6 +74,22 @@ void history_note(struct history *h, const struct heat *heat, const struct ledge
         double scaled = rate[r] > 0 ? 255 + 16 * log2(rate[r] / most) : 0;
 
         cells[r] = (guint8)CLAMP(scaled, 0, 255);
+    }
+}
+
+/* Rounds come late now and then. Columns have to keep up with the time all the same, as a column's
+ * place is all that tells its time; so a round may add several, alike, or make up for the last one. */
+void history_note(struct history *h, const struct heat *heat, const struct ledger *ledger,
+                  double now)
+{
+    if (!ledger->n || now < h->due)
+        return;
+    if (h->rows * h->row_granules < ledger->n || !h->rows)
+        restart(h, ledger->n);
+    h->due = h->columns ? MAX(h->due, now - HISTORY_COLUMNS * HISTORY_PERIOD) : now;
+    while (h->due <= now) {
+        add_column(h, heat, ledger);
+        h->due += HISTORY_PERIOD;
     }
 }
 

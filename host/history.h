@@ -6,7 +6,7 @@
 #include "host/heat.h"
 #include "host/ledger.h"
 
-#define HISTORY_ROWS    256     /* most rows: neighbouring granules share one */
+#define HISTORY_ROWS    512     /* most rows: neighbouring granules share one */
 #define HISTORY_COLUMNS 1200    /* then the oldest goes */
 #define HISTORY_PERIOD  0.5     /* seconds per column */
 

@@ -72,16 +72,18 @@ static int take_block(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
     g_autofree char *name = g_utf8_make_valid(m->name, -1);
     struct vm_block *b;
     int rc = check_block(vm, msg, err), next = 0;
-    bool known;
+    bool placed;
 
     if (rc)
         return rc;
     b = &vm->block[m->id];
-    known = b->present && b->first == m->first && b->count == m->count;
+    /* A block that is told again before its first placement still waits for it. */
+    placed = b->present && b->first == m->first && b->count == m->count ? b->placed
+             : !(m->fresh || vm->placed);
     forget_block(vm, b);
     *b = (struct vm_block){
         .present = true, .length = m->length, .first = m->first, .count = m->count,
-        .page_size = m->page_size, .fresh = m->fresh, .placed = known || !(m->fresh || vm->placed),
+        .page_size = m->page_size, .fresh = m->fresh, .placed = placed,
     };
     g_strlcpy(b->name, name, sizeof(b->name));
     for (unsigned t = 0; t < VT_TIERS; t++)

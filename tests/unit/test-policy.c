@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Unit tests of placement: policy "cbx" on synthetic loads, round by round as the daemon runs it.
+ *
+ * A load says how often each granule is accessed; the sampling source is played by Poisson counts,
+ * so that what the policy sees is as noisy as the real thing.
+ *
+ * timeout: 120
+ */
+#include "host/policy/policy.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define GRANULES 512
+#define QUOTA    128
+#define HOT      96
+#define MOST     64             /* moves per round */
+#define ROUND    0.25
+#define MIB      (1ull << 20)
+
+struct world {
+    struct heat heat;
+    struct ledger ledger;
+    double load[GRANULES];      /* samples per second */
+    gpointer state;
+    double now;
+    guint32 quota, moved, most_in_dram;
+    double move_cost_s;
+    guint32 demote[MOST], promote[MOST];
+    struct outlook look;
+    struct plan plan;
+};
+
+/* Knuth's for small means, the normal distribution for others. */
+static guint32 poisson(double mean)
+{
+    double limit = exp(-mean), p = 1, sum = 0;
+    guint32 n = 0;
+
+    if (mean < 30) {
+        while ((p *= g_test_rand_double()) > limit)
+            n++;
+        return n;
+    }
+    for (int i = 0; i < 12; i++)
+        sum += g_test_rand_double();
+    return (guint32)MAX(0, mean + (sum - 6) * sqrt(mean));
+}
+
+/* DRAM has the first `quota` granules, as after the first placement. */
+static struct world *world_new(void)
+{
+    struct world *w = g_new0(struct world, 1);
+
+    w->quota = QUOTA;
+    w->move_cost_s = 200e-6;
+    heat_init(&w->heat);
+    ledger_init(&w->ledger, 2 * MIB);
+    heat_resize(&w->heat, GRANULES);
+    ledger_resize(&w->ledger, GRANULES);
+    heat_use_samples(&w->heat, true);
+    for (guint32 g = 0; g < GRANULES; g++)
+        ledger_put(&w->ledger, g, g < QUOTA ? 0 : 1);
+    w->state = policy_cbx.create();
+    return w;
+}
+
+static void world_free(struct world *w)
+{
+    policy_cbx.destroy(w->state);
+    heat_clear(&w->heat);
+    ledger_clear(&w->ledger);
+    g_free(w);
+}
+
+static void observe(struct world *w)
+{
+    heat_advance(&w->heat, ROUND, 1u << VT_SRC_SAMPLE);
+    for (guint32 g = 0; g < GRANULES; g++) {
+        struct vt_obs o = { .granule = g, .source = VT_SRC_SAMPLE,
+                            .events = poisson(w->load[g] * ROUND) };
+
+        if (o.events)
+            heat_observe(&w->heat, &o);
+    }
+}
+
+static void plan(struct world *w)
+{
+    w->look = (struct outlook){
+        .heat = &w->heat, .ledger = &w->ledger, .dram_most = w->quota, .moves_most = MOST,
+        .now = w->now, .move_cost_s = w->move_cost_s, .accesses_per_unit = 64,
+    };
+    w->plan = (struct plan){ .demote = w->demote, .promote = w->promote };
+    policy_cbx.plan(w->state, &w->look, &w->plan);
+    g_assert_cmpuint(w->plan.n_promote + w->plan.n_demote, <=, MOST);
+}
+
+static void move_one(struct world *w, guint32 granule, guint8 to)
+{
+    struct heat_cell *c = &w->heat.cell[granule];
+    guint32 now = MAX((guint32)w->now, 1u);
+
+    g_assert_cmpuint(w->ledger.tier[granule], ==, 1 - to);
+    ledger_put(&w->ledger, granule, to);
+    c->bounces = c->moved_s && now - c->moved_s < 60 ? (guint8)MIN(c->bounces + 1, 255) : 0;
+    c->moved_s = now;
+    w->moved++;
+}
+
+/* As the daemon's round does: first what makes room, and never above the quota. */
+static void carry_out(struct world *w)
+{
+    for (guint32 i = 0; i < w->plan.n_demote; i++)
+        move_one(w, w->demote[i], 1);
+    for (guint32 i = 0; i < w->plan.n_promote; i++)
+        move_one(w, w->promote[i], 0);
+    policy_cbx.carried_out(w->state, &w->look, &w->plan);
+    w->most_in_dram = MAX(w->most_in_dram, w->ledger.count[0]);
+}
+
+static void run(struct world *w, double seconds)
+{
+    double end = w->now + seconds;
+
+    while (w->now < end) {
+        observe(w);
+        plan(w);
+        carry_out(w);
+        w->now += ROUND;
+    }
+}
+
+/* HOT granules from `first` on, every third, are accessed so often; the others rarely. */
+static bool is_hot(guint32 granule, guint32 first)
+{
+    return granule >= first && (granule - first) % 3 == 0 && (granule - first) / 3 < HOT;
+}
+
+static void load_hot_set(struct world *w, guint32 first, double hot, double cold)
+{
+    for (guint32 g = 0; g < GRANULES; g++)
+        w->load[g] = is_hot(g, first) ? hot : cold;
+}
+
+static double share_in_dram(const struct world *w)
+{
+    double dram = 0, all = 0;
+
+    for (guint32 g = 0; g < GRANULES; g++) {
+        all += w->load[g];
+        dram += w->ledger.tier[g] == 0 ? w->load[g] : 0;
+    }
+    return dram / all;
+}
+
+/* --- cbx -------------------------------------------------------------------------------------- */
+
+static void test_hot_set(void)
+{
+    struct world *w = world_new();
+
+    load_hot_set(w, 200, 300, 3);
+    run(w, 15);
+    g_test_message("%.3f of the accesses go to dram after %u moves", share_in_dram(w), w->moved);
+    g_assert_cmpfloat(share_in_dram(w), >, 0.95);
+    g_assert_cmpuint(w->moved, <, 4 * HOT);
+    world_free(w);
+}
+
+static void test_shift(void)
+{
+    struct world *w = world_new();
+
+    load_hot_set(w, 200, 300, 3);
+    run(w, 60);
+    load_hot_set(w, 1, 300, 3);
+    g_assert_cmpfloat(share_in_dram(w), <, 0.6);
+    run(w, 30);
+    g_test_message("%.3f of the accesses go to dram after the jump", share_in_dram(w));
+    g_assert_cmpfloat(share_in_dram(w), >, 0.95);
+    world_free(w);
+}
+
+/* Once the hot set is there, nothing moves any more. */
+static void test_settles(void)
+{
+    struct world *w = world_new();
+
+    load_hot_set(w, 200, 300, 3);
+    run(w, 30);
+    guint32 before = w->moved;
+
+    run(w, 60);
+    g_test_message("%u moves in a minute", w->moved - before);
+    g_assert_cmpuint(w->moved - before, <=, 60);
+    world_free(w);
+}
+
+/* All alike: not one granule is provably hotter than another, so moves are bad luck and rare. */
+static void test_uniform(gconstpointer rate)
+{
+    struct world *w = world_new();
+
+    for (guint32 g = 0; g < GRANULES; g++)
+        w->load[g] = atof(rate);
+    run(w, 60);
+    guint32 before = w->moved;
+
+    run(w, 120);
+    double bytes_per_s = (double)(w->moved - before) * 2 * MIB / 120;
+
+    g_test_message("%.2f MB/s", bytes_per_s / 1e6);
+    g_assert_cmpfloat(bytes_per_s, <=, 2e6);
+    world_free(w);
+}
+
+/* Exactly the same evidence for all: no exchange at all. */
+static void test_equal(void)
+{
+    struct world *w = world_new();
+
+    for (int i = 0; i < 120; i++) {
+        w->now += ROUND;
+        heat_advance(&w->heat, ROUND, 1u << VT_SRC_SAMPLE);
+        for (guint32 g = 0; g < GRANULES; g++)
+            heat_observe(&w->heat, &(struct vt_obs){ .granule = g, .source = VT_SRC_SAMPLE,
+                                                     .events = 25 });
+        plan(w);
+        carry_out(w);
+    }
+    g_assert_cmpuint(w->moved, ==, 0);
+    world_free(w);
+}
+
+/* A single access is no reason to move anything. */
+static void test_one_access(void)
+{
+    struct world *w = world_new();
+
+    heat_advance(&w->heat, ROUND, 1u << VT_SRC_SAMPLE);
+    for (guint32 g = QUOTA; g < GRANULES; g++)
+        heat_observe(&w->heat, &(struct vt_obs){ .granule = g, .source = VT_SRC_SAMPLE,
+                                                 .events = 1 });
+    plan(w);
+    g_assert_cmpuint(w->plan.n_promote + w->plan.n_demote, ==, 0);
+    world_free(w);
+}
+
+/* A difference that is proved without doubt, but not worth two moves until they are cheap. */
+static void test_payback(void)
+{
+    struct world *w = world_new();
+
+    w->move_cost_s = 20e-3;
+    load_hot_set(w, 200, 10, 0);
+    run(w, 30);
+    g_assert_cmpuint(w->moved, ==, 0);
+    w->move_cost_s = 200e-6;
+    run(w, 30);
+    g_assert_cmpfloat(share_in_dram(w), >, 0.95);
+    world_free(w);
+}
+
+static void test_quota(void)
+{
+    struct world *w = world_new();
+
+    for (guint32 g = 0; g < QUOTA; g++)
+        ledger_put(&w->ledger, g, 1);
+    for (int i = 0; i < 20; i++) {
+        w->quota = (guint32)g_test_rand_int_range((gint32)w->ledger.count[0], GRANULES / 2);
+        w->most_in_dram = 0;
+        load_hot_set(w, (guint32)g_test_rand_int_range(0, 200), 300, 30);
+        run(w, 5);
+        g_assert_cmpuint(w->most_in_dram, <=, w->quota);
+    }
+    g_assert_cmpuint(w->ledger.count[0], >, 0);
+    world_free(w);
+}
+
+/* --- bounces and trust ------------------------------------------------------------------------ */
+
+/* A granule that has just bounced is left alone, twice as long after each bounce. */
+static void test_back_off(void)
+{
+    struct world *w = world_new();
+    const guint32 hot = 300;
+
+    for (guint8 bounces = 1; bounces <= 4; bounces++) {
+        double quiet = 4.0 * (1 << (bounces - 1));
+
+        load_hot_set(w, 2000, 0, 1);
+        w->load[hot] = 500;
+        ledger_put(&w->ledger, hot, 1);
+        w->heat.cell[hot].bounces = bounces;
+        w->heat.cell[hot].moved_s = (guint32)ceil(w->now + 1);
+        double until = w->heat.cell[hot].moved_s + quiet;
+
+        run(w, until - w->now - ROUND);
+        g_assert_cmpuint(w->ledger.tier[hot], ==, 1);
+        run(w, 3);
+        g_assert_cmpuint(w->ledger.tier[hot], ==, 0);
+        ledger_put(&w->ledger, QUOTA - 1, 1);
+    }
+    world_free(w);
+}
+
+/*
+ * A load that lies: what has been hot is cold as soon as it has been moved. Once the first exchanges
+ * have been judged the gate closes, and little more than probing is left.
+ */
+static void test_trust(void)
+{
+    struct world *w = world_new();
+    guint32 first = 0, late = 0;
+
+    for (guint32 g = 0; g < GRANULES; g++)
+        w->load[g] = 20;
+    for (int i = 0; i < 480; i++) {
+        w->now += ROUND;
+        observe(w);
+        /* Bursts on the slow tier, each just long enough to look hot. */
+        for (guint32 k = 0; k < 16; k++) {
+            guint32 g = QUOTA + (guint32)(i / 4 * 16 + (int)k) % (GRANULES - QUOTA);
+
+            if (w->ledger.tier[g] == 1)
+                heat_observe(&w->heat, &(struct vt_obs){ .granule = g, .source = VT_SRC_SAMPLE,
+                                                         .events = 200 });
+        }
+        plan(w);
+        guint32 before = w->moved;
+
+        carry_out(w);
+        first += i < 80 ? w->moved - before : 0;
+        late += i >= 400 ? w->moved - before : 0;
+    }
+    g_test_message("%u moves in the first 20 s, %u in the last", first, late);
+    g_assert_cmpuint(first, >, 40);
+    g_assert_cmpuint(late * 3, <, first);
+    world_free(w);
+}
+
+/* Moves that failed are no promises: nothing is judged, nothing else happens. */
+static void test_nothing_carried_out(void)
+{
+    struct world *w = world_new();
+
+    load_hot_set(w, 200, 300, 3);
+    for (int i = 0; i < 120; i++) {
+        struct plan none = { .demote = w->demote, .promote = w->promote };
+
+        w->now += ROUND;
+        observe(w);
+        plan(w);
+        policy_cbx.carried_out(w->state, &w->look, &none);
+    }
+    g_assert_cmpuint(w->plan.n_promote, >, 0);
+    carry_out(w);
+    run(w, 10);
+    g_assert_cmpfloat(share_in_dram(w), >, 0.95);
+    world_free(w);
+}
+
+/* Memory that is not there has no place in a plan. */
+static void test_holes(void)
+{
+    struct world *w = world_new();
+
+    load_hot_set(w, 200, 300, 3);
+    run(w, 3);
+    for (guint32 g = 100; g < 400; g++)
+        ledger_put(&w->ledger, g, LEDGER_NONE);
+    run(w, 10);
+    for (guint32 g = 100; g < 400; g++)
+        g_assert_cmpuint(w->ledger.tier[g], ==, LEDGER_NONE);
+    world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/policy/cbx/hot-set", test_hot_set);
+    g_test_add_func("/policy/cbx/shift", test_shift);
+    g_test_add_func("/policy/cbx/settles", test_settles);
+    g_test_add_data_func("/policy/cbx/uniform/rare", "2", test_uniform);
+    g_test_add_data_func("/policy/cbx/uniform/usual", "40", test_uniform);
+    g_test_add_data_func("/policy/cbx/uniform/busy", "1000", test_uniform);
+    g_test_add_func("/policy/cbx/equal", test_equal);
+    g_test_add_func("/policy/cbx/one-access", test_one_access);
+    g_test_add_func("/policy/cbx/payback", test_payback);
+    g_test_add_func("/policy/cbx/quota", test_quota);
+    g_test_add_func("/policy/cbx/back-off", test_back_off);
+    g_test_add_func("/policy/cbx/trust", test_trust);
+    g_test_add_func("/policy/cbx/nothing-carried-out", test_nothing_carried_out);
+    g_test_add_func("/policy/cbx/holes", test_holes);
+    return g_test_run();
+}
