@@ -61,7 +61,7 @@ check-%:
 	@$(MAKE) --no-print-directory check T=$*
 
 need-unit: $(PROGRAMS) $(UNIT_PROGRAMS)
-need-vm: $(PROGRAMS) $(VM_PROGRAMS) $(ROM) guest
+need-vm: $(PROGRAMS) $(VM_PROGRAMS) $(DEMO) $(ROM) guest
 need-lint:
 
 ASAN_FLAGS := SANITIZE=address,undefined
