@@ -113,7 +113,7 @@ struct vm {
         guint32 dram, all;
     } window[HIT_WINDOW];
     guint32 window_at;
-    bool mismatch;              /* the files hold more than the ledger, now */
+    guint32 mismatch;           /* rounds in a row that the files held more than the ledger */
     struct wire_msg in, out;
 };
 

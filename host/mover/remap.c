@@ -7,6 +7,7 @@
 #include "host/daemon.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #define BATCH 64                /* granules per message: what may be under way when we die */
@@ -77,8 +78,9 @@ static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, bool 
         note(vm, &moves[i], &m->move[i]);
     memcpy(moves, m->move, n * sizeof(moves[0]));
     vm->stats.pages += m->pages;
+    /* A mean over granules, not batches: a single one's message and locks cost as much as many's. */
     if (!fresh && n)
-        vm->move_cost_s += 0.05 * ((double)m->cpu_ns / 1e9 / n - vm->move_cost_s);
+        vm->move_cost_s += (1 - pow(0.95, n)) * ((double)m->cpu_ns / 1e9 / n - vm->move_cost_s);
     return 0;
 }
 
