@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Unit tests of the daemon's configuration: what it takes, and what each error names. */
+#include "host/config.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+static struct config *load(const char *text, char **path, GError **error)
+{
+    g_autofree char *name = NULL;
+    int fd = g_file_open_tmp("vmtier-config-XXXXXX", &name, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    g_close(fd, NULL);
+    g_assert_true(g_file_set_contents(name, text, -1, NULL));
+    struct config *c = config_load(name, error);
+
+    if (c && !config_check(c, error))
+        g_clear_pointer(&c, config_free);
+    g_unlink(name);
+    if (path)
+        *path = g_steal_pointer(&name);
+    return c;
+}
+
+static struct config *loads(const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    struct config *c = load(text, NULL, &error);
+
+    g_assert_no_error(error);
+    return c;
+}
+
+static const struct tier_config *tier(const struct config *c, guint i)
+{
+    return g_ptr_array_index(c->tiers, i);
+}
+
+static void test_defaults(void)
+{
+    g_autoptr(Config) c = loads("");
+    const struct vm_config *vm = config_for_vm(c, "any");
+
+    g_assert_cmpstr(c->vmm_socket, ==, "/run/vmtier/vmm.sock");
+    g_assert_cmpstr(c->qmp_socket, ==, "/run/vmtier/qmp.sock");
+    g_assert_cmpuint(c->tiers->len, ==, 2);
+    g_assert_cmpstr(tier(c, 0)->name, ==, "dram");
+    g_assert_cmpstr(tier(c, 1)->name, ==, "cxl");
+    g_assert_cmpfloat(vm->quota.share, ==, 0.25);
+    g_assert_cmpint(vm->mode, ==, VM_ON);
+    g_assert_cmpuint(vm->rate, ==, 256 << 20);
+    g_assert_cmpuint(vm->granule, ==, 2 << 20);
+    g_assert_cmpuint(vm->sources, ==, 7);
+    g_assert_cmpuint(vm->sample_period, ==, 64);
+    g_assert_cmpuint(vm->probe_budget_us, ==, 2500);
+    g_assert_true(vm->sample_places);
+}
+
+static void test_all_keys(void)
+{
+    g_autoptr(Config) c = loads(
+        "# comment\n[daemon]\nvmm-socket=/a/b\nqmp-socket = /c/d \nlog-level=debug\n"
+        "[tier cxl]\nnodes=0\nfile=memfd\n[tier dram]\nnodes= 0 \n"
+        "[vm one]\nquota=100%\nmode=observe\nrate=10M/s\ngranule=64K\nsources=dirty, sample\n"
+        "sample-period=16\nsample-use=measure\nprobe-budget-us=100\n");
+    const struct vm_config *vm = config_for_vm(c, "one");
+
+    g_assert_cmpstr(c->vmm_socket, ==, "/a/b");
+    g_assert_cmpstr(c->qmp_socket, ==, "/c/d");
+    g_assert_cmpint(c->log_level, ==, G_LOG_LEVEL_DEBUG);
+    g_assert_cmpstr(tier(c, 0)->name, ==, "dram");
+    g_assert_cmpstr(tier(c, 0)->nodes, ==, "0");
+    g_assert_cmpstr(tier(c, 1)->name, ==, "cxl");
+    g_assert_cmpfloat(vm->quota.share, ==, 1.0);
+    g_assert_cmpint(vm->mode, ==, VM_OBSERVE);
+    g_assert_cmpuint(vm->rate, ==, 10 << 20);
+    g_assert_cmpuint(vm->granule, ==, 64 << 10);
+    g_assert_cmpuint(vm->sources, ==, 6);
+    g_assert_cmpuint(vm->sample_period, ==, 16);
+    g_assert_cmpuint(vm->probe_budget_us, ==, 100);
+    g_assert_false(vm->sample_places);
+    g_assert_cmpint(config_for_vm(c, "other")->mode, ==, VM_ON);
+}
+
+/* [vm default] counts for all VMs, wherever in the file it stands. */
+static void test_inherit(void)
+{
+    g_autoptr(Config) c = loads("[vm a]\nmode=off\n[vm default]\nquota=64M\nrate=0\n"
+                                "[vm b]\nquota=2M\n");
+    const struct vm_config *a = config_for_vm(c, "a"), *b = config_for_vm(c, "b");
+
+    g_assert_cmpuint(a->quota.bytes, ==, 64 << 20);
+    g_assert_cmpint(a->mode, ==, VM_OFF);
+    g_assert_cmpuint(b->quota.bytes, ==, 2 << 20);
+    g_assert_cmpuint(b->rate, ==, 0);
+    g_assert_cmpuint(config_for_vm(c, "c")->quota.bytes, ==, 64 << 20);
+}
+
+static const struct {
+    const char *text, *names;       /* what the message has to say, as a pattern */
+} bad[] = {
+    { "[daemon]\nvmm-sokcet=/x\n", "[daemon]: unknown key 'vmm-sokcet'" },
+    { "[daemon]\nlog-level=loud\n", "[daemon]: log level 'loud': it is *" },
+    { "[deamon]\n", "[deamon]: unknown group" },
+    { "[tier a]\n[tier b]\n", "[tier b]: *dram and one slower one*" },
+    { "[tier averyveryverylongname]\n", "[tier averyvery*]: *1 to 15 characters" },
+    { "[tier cxl]\nnode=1\n", "[tier cxl]: 'node=1'*nodes=LIST*" },
+    { "[tier cxl]\nfile=/dev/dax0.0\n", "[tier cxl]: 'file=/dev/dax0.0'*" },
+    { "[vm default]\nquotta=1G\n", "[vm default]: unknown key 'quotta'" },
+    { "[vm a]\nquota=0\n", "[vm a]: quota: quota '0': a VM needs some dram*" },
+    { "[vm a]\nquota=0%\n", "[vm a]: quota: quota '0%': *" },
+    { "[vm a]\nquota=101%\n", "[vm a]: quota: quota '101%': *up to 100%" },
+    { "[vm a]\nquota=nan%\n", "[vm a]: quota: quota 'nan%': *" },
+    { "[vm a]\nquota=%\n", "[vm a]: quota: quota '%': *" },
+    { "[vm a]\nquota=-1\n", "[vm a]: quota: quota: '-1' is no size*" },
+    { "[vm a]\nquota=much\n", "[vm a]: quota: quota: 'much' is no size*" },
+    { "[vm a]\nquota=\n", "[vm a]: quota: quota: '' is no size*" },
+    { "[vm a]\nmode=perhaps\n", "[vm a]: mode: mode 'perhaps': it is on, observe or off" },
+    { "[vm a]\nrate=fast\n", "[vm a]: rate: 'fast' is no size*" },
+    { "[vm a]\nrate=/s\n", "[vm a]: rate: '' is no size*" },
+    { "[vm a]\ngranule=3M\n", "[vm a]: granule: granule '3M': a power of two*" },
+    { "[vm a]\ngranule=2K\n", "[vm a]: granule: granule '2K': *from 4K to 1G*" },
+    { "[vm a]\ngranule=2G\n", "[vm a]: granule: granule '2G': *" },
+    { "[vm a]\nsources=refault,idle\n", "[vm a]: sources: sources: there is no 'idle'*" },
+    { "[vm a]\nsample-period=0\n", "[vm a]: sample-period: *0*" },
+    { "[vm a]\nsample-period=-4\n", "[vm a]: sample-period: *-4*" },
+    { "[vm a]\nprobe-budget-us=1\n", "[vm a]: probe-budget-us: *1*" },
+    { "[vm a]\nsample-use=both\n", "[vm a]: sample-use: sample-use 'both': *" },
+    { "quota=1G\n", "*" },
+    { "[vm a\n", "*" },
+    { "[vm a]\nquota\n", "*quota*" },
+};
+
+static void test_bad(void)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *path = NULL, *pattern = NULL;
+        g_autoptr(GError) error = NULL;
+
+        if (load(bad[i].text, &path, &error))
+            g_error("was taken: %s", bad[i].text);
+        pattern = g_strdup_printf("%s: %s", path, bad[i].names);
+        if (!g_pattern_match_simple(pattern, error->message))
+            g_error("'%s' does not look like '%s'", error->message, pattern);
+        g_assert_null(strchr(error->message, '\n'));
+    }
+}
+
+/* No single key is wrong here, and flags may have set either: no file is named. */
+static void test_bad_together(void)
+{
+    g_autoptr(GError) one = NULL, all = NULL;
+
+    g_assert_null(load("[vm a]\nquota=1M\n", NULL, &one));
+    g_assert_cmpstr(one->message, ==, "[vm a]: quota of 1048576 bytes: less than one granule of "
+                    "2097152");
+    g_assert_null(load("[vm default]\ngranule=64M\nquota=32M\n", NULL, &all));
+    g_assert_true(g_str_has_prefix(all->message, "[vm default]: quota of 33554432 bytes: "));
+}
+
+static void test_no_file(void)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(config_load("/nowhere/vmtierd.conf", &error));
+    g_assert_nonnull(strstr(error->message, "/nowhere/vmtierd.conf: "));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/config/defaults", test_defaults);
+    g_test_add_func("/config/all-keys", test_all_keys);
+    g_test_add_func("/config/inherit", test_inherit);
+    g_test_add_func("/config/bad", test_bad);
+    g_test_add_func("/config/bad-together", test_bad_together);
+    g_test_add_func("/config/no-file", test_no_file);
+    return g_test_run();
+}
