@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 #define SILENCE_S   5
-#define GUESTS_MOST 1024        /* VMs and unanswered connections */
+#define VMS_MOST    1024
+#define GUESTS_MOST 64          /* connections before HELLO: a flood leaves descriptors for VMs */
 
 /* A connection before HELLO. */
 struct guest {
@@ -206,7 +207,8 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
     (void)condition;
     if (fd < 0)
         return G_SOURCE_CONTINUE;
-    if (n_guests + d->vms->len >= GUESTS_MOST) {
+    if (n_guests >= GUESTS_MOST || d->vms->len >= VMS_MOST) {
+        g_debug("too many links: one is closed");
         close(fd);
         return G_SOURCE_CONTINUE;
     }

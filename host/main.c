@@ -12,7 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WORKERS 4
+/* As many as it takes: a VM has one job at most, and one whose QEMU does not answer, and so holds its
+ * worker for LINK_MS, must not keep the others waiting. */
+#define WORKERS (-1)
 
 /* --- things other files ask for ------------------------------------------------------------------------ */
 
@@ -140,7 +142,8 @@ static struct config *load(const struct flags *f, GError **error)
     overrule(&c->qmp_socket, f->qmp_socket);
     if ((f->log_level && !log_level_parse(f->log_level, &c->log_level, error)) ||
         !set_for_all(c, "quota", f->quota, error) || !set_for_all(c, "mode", f->mode, error) ||
-        !set_for_all(c, "rate", f->rate, error) || !set_for_all(c, "granule", f->granule, error) || !config_check(c, error))
+        !set_for_all(c, "rate", f->rate, error) || !set_for_all(c, "granule", f->granule, error) ||
+        !config_check(c, error))
         return NULL;
     return g_steal_pointer(&c);
 }

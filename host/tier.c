@@ -22,6 +22,13 @@
 #define MFD_HUGE_SHIFT 26
 #endif
 
+/* libnuma's own complaints: ours name the tier, and there is to be one line. */
+void numa_warn(int number, char *where, ...)
+{
+    (void)number;
+    (void)where;
+}
+
 /* --- nodes ------------------------------------------------------------------------------------------ */
 
 /* Nodes with memory: those with CPUs too, or those without. NULL if there are none. */

@@ -41,13 +41,13 @@ static const char *accel_name(int accel)
     return names[accel];
 }
 
-static JsonObject *view_quota(struct vm *vm, const struct vm_stats *s, guint64 quota)
+static JsonObject *view_quota(struct vm *vm, const struct vm_stats *s,
+                              const struct vm_settings *want)
 {
     JsonObject *o = json_object_new();
 
-    put_int(o, "max_bytes", quota ? quota : MIN(vm->config.quota.bytes ? vm->config.quota.bytes
-            : (guint64)(vm->config.quota.share * (double)s->ram_bytes), s->ram_bytes));
-    json_object_set_boolean_member(o, "default", !quota);
+    put_int(o, "max_bytes", vm_quota(vm, want, s->ram_bytes));
+    json_object_set_boolean_member(o, "default", !want->quota_bytes);
     return o;
 }
 
@@ -193,7 +193,7 @@ JsonNode *view_vm(struct vm *vm)
     want = vm->want;
     g_mutex_unlock(&vm->lock);
     put_identity(o, vm, &s, &want);
-    json_object_set_object_member(o, "quota", view_quota(vm, &s, want.quota_bytes));
+    json_object_set_object_member(o, "quota", view_quota(vm, &s, &want));
     put_int(o, "rate_bytes_per_s", want.rate);
     json_object_set_array_member(o, "tiers", view_tiers(vm, &s));
     put_int(o, "dram_bytes_peak", s.dram_bytes_peak);

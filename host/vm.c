@@ -90,19 +90,19 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     return vm;
 }
 
-guint64 vm_quota(const struct vm *vm)
+guint64 vm_quota(const struct vm *vm, const struct vm_settings *settings, guint64 ram)
 {
-    guint64 bytes = vm->now.quota_bytes;
+    guint64 bytes = settings->quota_bytes;
 
     if (!bytes)
         bytes = vm->config.quota.bytes ? vm->config.quota.bytes
-                : (guint64)(vm->config.quota.share * (double)vm->stats.ram_bytes);
-    return MIN(bytes, vm->stats.ram_bytes);
+                : (guint64)(vm->config.quota.share * (double)ram);
+    return MIN(MAX(bytes, vm->config.granule), ram);
 }
 
 guint32 vm_quota_granules(const struct vm *vm)
 {
-    return (guint32)(vm_quota(vm) / vm->config.granule);
+    return (guint32)(vm_quota(vm, &vm->now, vm->stats.ram_bytes) / vm->config.granule);
 }
 
 void vm_resize(struct vm *vm, guint32 granules)

@@ -125,8 +125,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_unref)
 /* From HELLO. Takes `link`. */
 struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link);
 
-/* Bytes of dram the VM may have now. */
-guint64 vm_quota(const struct vm *vm);
+/* Bytes of dram a VM with these settings and `ram` bytes of RAM may have: one granule at least. */
+guint64 vm_quota(const struct vm *vm, const struct vm_settings *settings, guint64 ram);
 guint32 vm_quota_granules(const struct vm *vm);
 
 /* Grows every per-granule array. Under `lock`. */

@@ -11,6 +11,8 @@ void dirty_harvest(obs_fn emit, void *opaque);
 /*
  * Pages of [offset, offset + length) of a block written since the last look; for tests and
  * x-vmtier-query. Starts the log when it is off. BQL. Negative errno on failure.
+ * QEMU clears its log in windows of 64 pages: unless offset and length are multiples of 256 KiB, what
+ * was written beside the range is forgotten as well.
  */
 int64_t dirty_count(const char *block, uint64_t offset, uint64_t length);
 

@@ -121,12 +121,18 @@ static int send_placement(int fd, const struct ram_block *b, struct vt_err *err)
 
 static int send_whole_layout(int fd, struct vt_err *err)
 {
+    static bool told[VT_BLOCKS];    /* a daemon knows it; a new one may hear of a block it never had */
     struct ram_block *all = ram_blocks();
     int rc = 0;
 
     for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
-        if (all[i].used)
-            rc = all[i].present ? send_block(fd, &all[i], i, err) : send_gone(fd, i, err);
+        if (all[i].used && all[i].present) {
+            rc = send_block(fd, &all[i], i, err);
+            told[i] = true;
+        } else if (told[i]) {
+            rc = send_gone(fd, i, err);
+            told[i] = false;
+        }
     if (!rc)
         rc = send_slots(fd, err);
     for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)

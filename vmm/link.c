@@ -297,8 +297,29 @@ static int on_ready(int fd, struct wire_msg *m, struct vt_err *err)
     return 0;
 }
 
+static void look_again(void *unused)
+{
+    (void)unused;
+    if (memslots_refresh())
+        link_notify();
+}
+
+/* A block that was unplugged may be deleted at any time, and its memory is to go then. */
+static void look_after_absent(void)
+{
+    bool absent = false;
+
+    ram_lock();
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
+        absent |= b->used && !b->present;
+    ram_unlock();
+    if (absent)
+        qemu_bh(look_again, NULL);
+}
+
 static int on_harvest(int fd, struct wire_msg *m, struct vt_err *err)
 {
+    look_after_absent();
     return link_send_harvest(fd, m, err);
 }
 
@@ -411,8 +432,8 @@ static bool session(void)
     set_status(false, false, err.text);
     if (s.attached)
         announce("X_VMTIER_DETACHED", err.text);
-    else if (fd >= 0)
-        bql_done(&first_done);      /* refused: the machine need not wait */
+    else
+        bql_done(&first_done);      /* refused, or nobody there: the machine need not wait */
     return s.attached;
 }
 

@@ -8,7 +8,8 @@
  *
  * Identity. QEMU may delete a block and put another one at the same address; the inode of the
  * backing file tells them apart. A block that leaves the guest (memory unplug) keeps its entry, its
- * files and its placement, because its object can be plugged again with contents.
+ * files and its placement, because its object can be plugged again with contents. It is dropped once
+ * the object is deleted, which nothing announces: while there is such a block it is looked after.
  */
 #include "vmm/memslots.h"
 #include "vmm/fence.h"
@@ -24,7 +25,8 @@
 
 struct scan {
     struct ram_slots slots;
-    bool seen[VT_BLOCKS];
+    bool there[VT_BLOCKS];      /* QEMU has the block, */
+    bool seen[VT_BLOCKS];       /* and the guest sees it */
     bool changed;
 };
 
@@ -60,9 +62,11 @@ static int see_block(const struct qemu_ram *r, void *opaque)
     struct ram_block *b;
     struct vt_err err;
 
-    if (!can_tier(r))
+    if (r->fd < 0)
         return 0;
     b = known_block(r);
+    if (!b && !can_tier(r))     /* one that was unplugged has lost its name, no more */
+        return 0;
     if (!b) {
         b = ram_add(r->name, r->host, r->length, (uint32_t)r->page_size, r->fd, &err);
         if (!b) {
@@ -73,7 +77,18 @@ static int see_block(const struct qemu_ram *r, void *opaque)
         b->present = false;     /* until a memslot shows it */
         scan->changed = true;
     }
+    scan->there[b - ram_blocks()] = true;
     return 0;
+}
+
+/* Their addresses are anybody's now, and our files and views keep memory that nobody has a use for. */
+static void drop_vanished(struct scan *scan)
+{
+    for (int i = 0; i < VT_BLOCKS; i++)
+        if (ram_blocks()[i].used && !scan->there[i]) {
+            ram_drop(&ram_blocks()[i]);
+            scan->changed = true;
+        }
 }
 
 static int see_range(const struct qemu_range *r, void *opaque)
@@ -134,6 +149,7 @@ bool memslots_refresh(void)
     memset(&scan, 0, sizeof(scan));
     ram_lock();
     qemu_each_ram(see_block, &scan);
+    drop_vanished(&scan);
     qemu_each_range(see_range, &scan);
     join_slots(&scan.slots);
     note_presence(&scan);
@@ -219,18 +235,36 @@ static int check_object(const char *type, const char *path, void *opaque)
     return refuse(type, path, opaque);
 }
 
+/* The name that a line of "info network" begins with: " \ net0: index=0,type=vhost-user,..." */
+static void name_of_line(const char *text, const char *in_line, char *name, size_t size)
+{
+    const char *start = in_line;
+
+    while (start > text && start[-1] != '\n')
+        start--;
+    start += strspn(start, " \\");
+    snprintf(name, size, "%.*s", (int)strcspn(start, ":\n"), start);
+}
+
 /* Network back-ends are no QOM objects; only the monitor's text names them. */
 static int check_netdevs(struct vt_err *err)
 {
-    static const char *const kinds[] = { "type=vhost-user", "type=vhost-vdpa" };
-    char *text = qemu_monitor("info network");
+    static const char *const kinds[] = { "vhost-user", "vhost-vdpa" };
+    char *text = qemu_monitor("info network"), type[32], name[64];
     int rc = 0;
 
-    for (size_t i = 0; text && !rc && i < sizeof(kinds) / sizeof(kinds[0]); i++)
-        if (strstr(text, kinds[i]))
-            rc = vt_fail(err, EBUSY, "a network back-end of %s maps the RAM file itself: vmtier "
-                         "cannot keep it coherent; use another back-end or run this VM untiered",
-                         kinds[i]);
+    for (size_t i = 0; text && !rc && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        const char *at;
+
+        snprintf(type, sizeof(type), "type=%s", kinds[i]);
+        at = strstr(text, type);
+        if (!at)
+            continue;
+        name_of_line(text, at, name, sizeof(name));
+        rc = vt_fail(err, EBUSY, "network back-end %s (%s) maps the RAM file itself: vmtier cannot "
+                     "keep it coherent; use another back-end or run this VM untiered", name,
+                     kinds[i]);
+    }
     free(text);
     return rc;
 }

@@ -82,7 +82,11 @@ typedef void mem_cb(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
 /* A missing one turns a feature off, or has a twin under another name. */
 #define OPTIONAL(F) \
     F(bool, qemu_mutex_iothread_locked, (void)) \
+    F(void, qemu_mutex_lock_iothread_impl, (const char *, int)) \
+    F(void, qemu_mutex_unlock_iothread, (void)) \
     F(bool, bql_locked, (void)) \
+    F(void, bql_lock_impl, (const char *, int)) \
+    F(void, bql_unlock, (void)) \
     F(const char *, qemu_get_vm_name, (void)) \
     F(void, g_free, (void *)) \
     F(void, qemu_plugin_register_vcpu_tb_trans_cb, (uint64_t, void (*)(uint64_t, void *))) \
@@ -153,7 +157,9 @@ int qemu_bind(struct vt_err *err)
     vm_uuid_set = find("qemu_uuid_set");
     if (!qmp_commands || !address_space_memory || !event_lookup)
         return vt_fail(err, ENOSYS, "this QEMU does not export its command list or address space");
-    if (!q_qemu_mutex_iothread_locked && !q_bql_locked)
+    if (!(q_bql_locked && q_bql_lock_impl && q_bql_unlock) &&
+        !(q_qemu_mutex_iothread_locked && q_qemu_mutex_lock_iothread_impl &&
+          q_qemu_mutex_unlock_iothread))
         return vt_fail(err, ENOSYS, "this QEMU has no big lock that vmtier knows");
     /* Any event that is not rate limited lends its number; the name is in the dict we give. */
     event_kind = q_qapi_enum_parse(event_lookup, "SHUTDOWN", -1, NULL);
@@ -169,9 +175,10 @@ bool qemu_have_bql(void)
 
 static int accel_of(const char *name)
 {
-    if (name && strstr(name, "kvm"))
+    /* They call themselves "KVM" and "tcg". */
+    if (name && strcasestr(name, "kvm"))
         return VT_ACCEL_KVM;
-    return name && strstr(name, "tcg") ? VT_ACCEL_TCG : VT_ACCEL_OTHER;
+    return name && strcasestr(name, "tcg") ? VT_ACCEL_TCG : VT_ACCEL_OTHER;
 }
 
 void qemu_get_info(struct qemu_info *info)
@@ -337,9 +344,49 @@ int qemu_dirty_take(uint8_t *host, uint64_t offset, uint64_t length, qemu_dirty_
 
 /* --- main loop and hooks ----------------------------------------------------------------- */
 
+static void take_bql(void)
+{
+    if (q_bql_lock_impl)
+        q_bql_lock_impl(__FILE__, __LINE__);
+    else
+        q_qemu_mutex_lock_iothread_impl(__FILE__, __LINE__);
+}
+
+static void drop_bql(void)
+{
+    if (q_bql_unlock)
+        q_bql_unlock();
+    else
+        q_qemu_mutex_unlock_iothread();
+}
+
+struct bottom_half {
+    void (*fn)(void *opaque);
+    void *opaque;
+};
+
+/* savevm waits for its disk without the big lock, and runs bottom halves meanwhile. */
+static void run_bottom_half(void *opaque)
+{
+    struct bottom_half bh = *(struct bottom_half *)opaque;
+    bool had = qemu_have_bql();
+
+    free(opaque);
+    if (!had)
+        take_bql();
+    bh.fn(bh.opaque);
+    if (!had)
+        drop_bql();
+}
+
 void qemu_bh(void (*fn)(void *opaque), void *opaque)
 {
-    q_aio_bh_schedule_oneshot_full(q_qemu_get_aio_context(), fn, opaque, "vmtier");
+    struct bottom_half *bh = malloc(sizeof(*bh));
+
+    if (!bh)
+        abort();                /* as QEMU does when memory is out */
+    *bh = (struct bottom_half){ fn, opaque };
+    q_aio_bh_schedule_oneshot_full(q_qemu_get_aio_context(), run_bottom_half, bh, "vmtier");
 }
 
 /* QEMU's Notifier: a function and a list entry of two pointers. */
