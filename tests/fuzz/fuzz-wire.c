@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Fuzz target of the wire protocol's check. The first byte says how many descriptors came along; with
- * its top bit set the header is put right, so that the engine gets past it at once.
+ * Fuzz target of the wire protocol's check. The first byte says how many descriptors came along;
+ * with its top bit set the header is put right, so that the engine gets past it at once.
  *
- * What the check takes may be read as its type without a further look: every element and every string
- * is read here, so that the sanitizers see one that lies beyond the message.
+ * What the check takes may be read as its type without a further look: every element and every
+ * string is read here, so that the sanitizers see one that lies beyond the message.
  */
 #include "common/wire.h"
 
@@ -79,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         mend_header(&m, size - 1);
     if (wire_check(&m, size - 1, &err)) {
         g_assert_cmpint(err.code, !=, 0);
-        g_assert_cmpint(err.text[0], !=, 0);
+        g_assert_true(err.text[0] != '\0');
         return 0;
     }
     g_assert_cmpuint(m.h.length, ==, size - 1);
