@@ -62,13 +62,13 @@ void heat_observe(struct heat *heat, const struct vt_obs *o)
     switch (o->source) {
     case VT_SRC_SAMPLE:
         c->samples += events;
-        c->all_events += heat->by_samples ? events : 0;
+        c->all_events += heat->by_samples ? o->events : 0;
         break;
     case VT_SRC_REFAULT:
         c->touched += events;
         c->armed += (float)o->exposure / 1000;
-        c->all_events += heat->by_samples ? 0 : events;
-        c->all_exposure += heat->by_samples ? 0 : (float)o->exposure / 1000;
+        c->all_events += heat->by_samples ? 0 : o->events;
+        c->all_exposure += heat->by_samples ? 0 : o->exposure;
         break;
     case VT_SRC_DIRTY:
         c->written += events;
@@ -107,5 +107,5 @@ void heat_totals(const struct heat *heat, guint32 granule, double *events, doubl
     const struct heat_cell *c = &heat->cell[granule];
 
     *events = c->all_events;
-    *exposure = heat->by_samples ? heat->sampled_all_s : c->all_exposure;
+    *exposure = heat->by_samples ? heat->sampled_all_s : c->all_exposure / 1000.0;
 }

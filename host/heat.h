@@ -23,7 +23,9 @@ struct heat_cell {
     float samples;              /* decayed */
     float touched, armed;       /* decayed; pages, page-seconds */
     float written;              /* decayed; pages */
-    float all_events, all_exposure; /* of the kind in use, never decayed: to settle decisions */
+    /* Of the kind in use, never decayed, to settle decisions: only differences mean something, as
+     * they wrap. Events; page-milliseconds. */
+    guint32 all_events, all_exposure;
     guint32 moved_s;            /* when it moved last, in seconds of the VM's clock; 0: never */
     guint8 bounces;             /* times it went back soon after it had come */
     guint8 pad[3];
@@ -64,7 +66,7 @@ struct estimate heat_rate(const struct heat *heat, guint32 granule);
 /* Share of the granule's pages written per second, 0..1. */
 double heat_write_share(const struct heat *heat, guint32 granule, guint32 pages);
 
-/* Events and exposure since ever, of the evidence in use. */
+/* Events and exposure (seconds) so far, of the evidence in use. They may wrap and then seem to shrink. */
 void heat_totals(const struct heat *heat, guint32 granule, double *events, double *exposure);
 
 #endif

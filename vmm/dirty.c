@@ -51,6 +51,7 @@ struct target {
 
 static struct target look_up(uint32_t index)
 {
+    static const uint8_t *logged[VT_BLOCKS];    /* which block `logging` speaks of */
     struct target t = { .index = index };
 
     ram_lock();
@@ -60,8 +61,9 @@ static struct target look_up(uint32_t index)
     t.first = b->first;
     t.usable = b->used && b->present;
     ram_unlock();
-    if (!t.usable)
+    if (!t.usable || logged[index] != t.host)
         logging[index] = false;
+    logged[index] = t.host;
     return t;
 }
 
@@ -95,6 +97,8 @@ static void collect(void *unused)
     bool on;
 
     (void)unused;
+    if (next_offset >= t.length)    /* another block took its place in the table */
+        next_offset = 0;
     if (t.usable) {
         on = next_offset > 0 || start_log(&t);
         length = t.length - next_offset < CHUNK ? t.length - next_offset : CHUNK;

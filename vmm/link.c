@@ -238,6 +238,24 @@ static void stay_refused(int fd, const struct vt_err *err)
         return;
 }
 
+/*
+ * What the daemon has been told. One layout at most is on its way: the daemon reads news once a round,
+ * and layouts that change faster than that would fill the socket. What changed meanwhile is told when
+ * the daemon has spoken again.
+ */
+static struct {
+    uint32_t generation;
+    bool unread;                /* it may not have read the last layout yet */
+    bool frozen;
+} told;
+
+static int send_layout(int fd, struct vt_err *err)
+{
+    told.generation = ram_generation();
+    told.unread = true;
+    return link_send_layout(fd, err);
+}
+
 static int attach(int fd, struct vt_err *err)
 {
     struct survey s = { .rc = 0 };
@@ -259,7 +277,8 @@ static int attach(int fd, struct vt_err *err)
             stay_refused(fd, err);
         return rc;
     }
-    return link_send_layout(fd, err);
+    told.frozen = false;
+    return send_layout(fd, err);
 }
 
 /* --- what the daemon asks for --------------------------------------------------------------------- */
@@ -364,6 +383,7 @@ static int handle(int fd, struct vt_err *err)
         return 0;
     if (rc)
         return rc;
+    told.unread = false;
     if (!handlers[msg.h.type])
         rc = vt_fail(err, EPROTO, "unexpected %s", wire_type_name(msg.h.type));
     else
@@ -374,43 +394,47 @@ static int handle(int fd, struct vt_err *err)
 
 /* --- telling the daemon what changed ---------------------------------------------------------------- */
 
-static int tell_changes(int fd, uint32_t *told, bool *told_frozen, struct vt_err *err)
+static int tell_layout(int fd, struct vt_err *err)
+{
+    int rc;
+
+    if (told.unread || told.generation == ram_generation())
+        return 0;
+    rc = watch_blocks(err);
+    return rc ? rc : send_layout(fd, err);
+}
+
+static int tell_frozen(int fd, struct vt_err *err)
 {
     char reason[VT_TEXT];
     bool frozen = mover_frozen(reason);
-    int rc = 0;
 
-    if (*told != ram_generation()) {
-        *told = ram_generation();
-        rc = watch_blocks(err);
-        if (rc)
-            return rc;
-        rc = link_send_layout(fd, err);
-    }
-    if (!rc && frozen != *told_frozen) {
-        *told_frozen = frozen;
-        rc = link_send_frozen(fd, frozen ? EBUSY : 0, frozen ? reason : "", err);
-    }
-    return rc;
+    if (frozen == told.frozen)
+        return 0;
+    told.frozen = frozen;
+    return link_send_frozen(fd, frozen ? EBUSY : 0, frozen ? reason : "", err);
 }
 
 static int serve(int fd, struct vt_err *err)
 {
     struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = wakeup, .events = POLLIN } };
-    uint32_t told = ram_generation();
-    bool told_frozen = false;
     uint64_t drain;
-    int rc = tell_changes(fd, &told, &told_frozen, err);
+    int rc;
 
-    while (!rc) {
+    for (;;) {
+        rc = tell_layout(fd, err);
+        if (!rc)
+            rc = tell_frozen(fd, err);
+        if (rc)
+            return rc;
         if (poll(p, 2, -1) < 0 && errno != EINTR)
             return vt_fail(err, errno, "poll: %s", strerror(errno));
-        if (p[1].revents & POLLIN && read(wakeup, &drain, sizeof(drain)) > 0)
-            rc = tell_changes(fd, &told, &told_frozen, err);
-        if (!rc && p[0].revents)
-            rc = handle(fd, err);
+        if (p[1].revents & POLLIN && read(wakeup, &drain, sizeof(drain)) < 0)
+            return vt_fail(err, errno, "eventfd: %s", strerror(errno));
+        rc = p[0].revents ? handle(fd, err) : 0;
+        if (rc)
+            return rc;
     }
-    return rc;
 }
 
 /* --- the thread ------------------------------------------------------------------------------------- */
