@@ -89,6 +89,9 @@ typedef void mem_cb(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
     F(void, bql_unlock, (void)) \
     F(const char *, qemu_get_vm_name, (void)) \
     F(void, g_free, (void *)) \
+    F(void *, qemu_get_cpu, (int)) \
+    F(void, qemu_plugin_disable_mem_helpers, (void *)) \
+    F(void, qemu_plugin_register_flush_cb, (uint64_t, void (*)(uint64_t))) \
     F(void, qemu_plugin_register_vcpu_tb_trans_cb, (uint64_t, void (*)(uint64_t, void *))) \
     F(size_t, qemu_plugin_tb_n_insns, (void *)) \
     F(void *, qemu_plugin_tb_get_insn, (void *, size_t)) \
@@ -551,6 +554,7 @@ void qemu_event(const char *name, const char *data)
 /* --- accesses of an emulated guest -------------------------------------------------------- */
 
 #define MEM_RW 3
+#define CPUS_MOST 1024
 #define CB_NO_REGS 0
 
 static qemu_access_fn access_fn;
@@ -565,6 +569,34 @@ static void instrument(uint64_t id, void *tb)
                                            CB_NO_REGS, MEM_RW, NULL);
 }
 
+/*
+ * QEMU 7.2 leaves in a vCPU a pointer to the callbacks of the last translated code it ran, and frees
+ * them when all translated code is flushed (loadvm does that; so does a full code buffer). The next
+ * access outside of translated code, such as an interrupt's push, would call through freed memory.
+ * This runs right after they are freed, while no vCPU does.
+ */
+static void forget_callbacks(uint64_t id)
+{
+    (void)id;
+    for (int i = 0; i < CPUS_MOST; i++) {
+        void *cpu = q_qemu_get_cpu(i);
+
+        if (cpu)
+            q_qemu_plugin_disable_mem_helpers(cpu);
+    }
+}
+
+/* Later releases have mended that, and no longer export what it takes. */
+static bool guard_callbacks(uint64_t id)
+{
+    if (qemu_plugin_version >= 2)
+        return true;
+    if (!q_qemu_get_cpu || !q_qemu_plugin_disable_mem_helpers || !q_qemu_plugin_register_flush_cb)
+        return false;
+    q_qemu_plugin_register_flush_cb(id, forget_callbacks);
+    return true;
+}
+
 bool qemu_access_start(uint64_t id, qemu_access_fn fn, struct vt_err *err)
 {
     if (accel_of(q_current_accel_name()) != VT_ACCEL_TCG) {
@@ -574,6 +606,10 @@ bool qemu_access_start(uint64_t id, qemu_access_fn fn, struct vt_err *err)
     if (!q_qemu_plugin_register_vcpu_tb_trans_cb || !q_qemu_plugin_register_vcpu_mem_cb ||
         !q_qemu_plugin_get_hwaddr || !q_qemu_plugin_hwaddr_phys_addr) {
         vt_fail(err, ENOSYS, "this QEMU has no plugin memory callbacks");
+        return false;
+    }
+    if (!guard_callbacks(id)) {
+        vt_fail(err, ENOSYS, "this QEMU's plugin memory callbacks are not safe");
         return false;
     }
     access_fn = fn;
