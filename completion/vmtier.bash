@@ -5,7 +5,7 @@
 
 # What the daemon says to a query, as the values of its "name" members.
 _vmtier_names() {
-    vmtier --timeout 1 qmp "$1" 2>/dev/null | sed -n 's/^    "name" : "\(.*\)",\{0,1\}$/\1/p'
+    vmtier --timeout 1 qmp "$1" 2>/dev/null | sed -n 's/^    "name" : "\([A-Za-z0-9._:@+-]*\)",\{0,1\}$/\1/p'
 }
 
 # The words that may follow: $1 is the subcommand, $2 how many arguments it has already.

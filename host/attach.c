@@ -116,6 +116,8 @@ int vm_attach(struct vm *vm, struct vt_err *err)
     if (rc)
         return rc;
     vm->placed = true;
+    if (vm->stats.state == VM_REFUSED)      /* it froze while it was placed */
+        vm->stats.state = VM_FROZEN;
     vm->last_us = g_get_monotonic_time();
     vm_event(vm, "VMTIER_VM_ATTACHED", NULL);
     return 0;

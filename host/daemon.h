@@ -26,6 +26,7 @@ struct daemon {
     GPtrArray *vms;             /* of struct vm */
     GMainLoop *loop;
     int listener;
+    bool bound;                 /* the socket's file is ours */
     guint knocks;               /* the source that watches it */
     gint stopping;              /* atomic: links end because we do */
     gint64 started_us;

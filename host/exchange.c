@@ -18,13 +18,16 @@ int vm_send(struct vm *vm, struct vt_err *err)
 static void take_frozen(struct vm *vm, const struct vt_text *news)
 {
     bool frozen = news->code || news->text[0];
-    g_autofree char *reason = g_utf8_make_valid(news->text, -1);
+    char reason[VT_TEXT];
     enum vm_state state = !frozen ? VM_ATTACHING : vm->placed ? VM_FROZEN : VM_REFUSED;
 
-    if (vm->stats.state == state && !strcmp(vm->stats.reason, reason))
-        return;
+    bool same = vm->stats.state == state;
+
+    vm_clean_text(reason, news->text, sizeof(reason));
     vm->stats.state = state;
-    g_strlcpy(vm->stats.reason, reason, sizeof(vm->stats.reason));
+    memcpy(vm->stats.reason, reason, sizeof(vm->stats.reason));
+    if (same)
+        return;
     vm_show(vm);
     if (frozen)
         vm_event(vm, vm->placed ? "VMTIER_VM_FROZEN" : "VMTIER_VM_REFUSED", vm->stats.reason);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool vm_is_layout(const struct wire_msg *msg)
@@ -49,6 +50,7 @@ static int check_block(const struct vm *vm, const struct wire_msg *msg, struct v
 {
     const struct vt_block *m = &msg->block;
     guint64 granule = vm->config.granule;
+    struct stat st;
 
     if (m->id >= VT_BLOCKS || !m->length || m->length > (guint64)VT_GRANULES_MAX * granule ||
         m->count != (m->length + granule - 1) / granule ||
@@ -61,6 +63,9 @@ static int check_block(const struct vm *vm, const struct wire_msg *msg, struct v
         m->files >> vm->daemon->tiers->n)
         return vt_fail(err, EPROTO, "BLOCK %u: files %#x with %d descriptors", m->id, m->files,
                        msg->n_fds);
+    if (fstat(msg->fd[0], &st) || (guint64)st.st_size < m->length)
+        return vt_fail(err, EPROTO, "BLOCK %u: its file is shorter than %llu bytes", m->id,
+                       (unsigned long long)m->length);
     if (overlaps(vm, m))
         return vt_fail(err, EPROTO, "BLOCK %u overlaps another one", m->id);
     return 0;
@@ -69,7 +74,6 @@ static int check_block(const struct vm *vm, const struct wire_msg *msg, struct v
 static int take_block(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
 {
     const struct vt_block *m = &msg->block;
-    g_autofree char *name = g_utf8_make_valid(m->name, -1);
     struct vm_block *b;
     int rc = check_block(vm, msg, err), next = 0;
     bool placed;
@@ -85,7 +89,7 @@ static int take_block(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
         .present = true, .length = m->length, .first = m->first, .count = m->count,
         .page_size = m->page_size, .fresh = m->fresh, .placed = placed,
     };
-    g_strlcpy(b->name, name, sizeof(b->name));
+    vm_clean_text(b->name, m->name, sizeof(b->name));
     for (unsigned t = 0; t < VT_TIERS; t++)
         b->file[t] = m->files & (1u << t) ? wire_take_fd(msg, next++) : -1;
     vm_resize(vm, b->first + b->count);

@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define SILENCE_S   5
+/* Names end up in terminals, logs and shells. */
+#define NAME_CHARS  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@+-"
 #define VMS_MOST    1024
 #define GUESTS_MOST 64          /* connections before HELLO: a flood leaves descriptors for VMs */
 
@@ -46,6 +48,8 @@ static gboolean round_due(gpointer data)
 {
     struct vm *vm = data;
 
+    if (g_atomic_int_get(&vm->daemon->stopping))
+        return G_SOURCE_REMOVE;
     if (g_atomic_int_get(&vm->gone)) {
         daemon_forget(vm->daemon, vm);
         return G_SOURCE_REMOVE;
@@ -118,14 +122,19 @@ static int welcome(struct vm *vm, struct vt_err *err)
 static bool acceptable(struct daemon *d, const struct wire_msg *m, char *why, size_t size)
 {
     const struct vt_hello *h = &m->hello;
-    guint64 g = h->granule;
+    guint64 g = m->h.type == VT_HELLO ? h->granule : 0;
+    guint64 quota = m->h.type == VT_HELLO ? config_for_vm(d->config, h->name)->quota.bytes : 0;
 
     if (m->h.type != VT_HELLO)
         g_snprintf(why, size, "%s instead of HELLO", wire_type_name(m->h.type));
-    else if (!h->name[0])
-        g_snprintf(why, size, "it has no name");
+    else if (!h->name[0] || strspn(h->name, NAME_CHARS) != strlen(h->name))
+        g_snprintf(why, size, "its name is empty or has other characters than letters, digits and "
+                   "._:@+-: give it one with vm=");
     else if (g && (g < VT_GRANULE_MIN || g > VT_GRANULE_MAX || (g & (g - 1))))
         g_snprintf(why, size, "%s: granules of %" G_GUINT64_FORMAT " bytes", h->name, g);
+    else if (quota && g > quota)
+        g_snprintf(why, size, "%s: granules of %" G_GUINT64_FORMAT " bytes are larger than its quota",
+                   h->name, g);
     else if (daemon_find_vm(d, h->name))
         g_snprintf(why, size, "a VM '%.60s' is attached already: give this one another vm=",
                    h->name);
@@ -228,13 +237,14 @@ static bool clear_way(const struct sockaddr_un *a, GError **error)
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     struct stat st;
     bool alive = connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0;
+    bool dead = !alive && errno == ECONNREFUSED;
 
     close(fd);
     if (alive) {
         g_set_error(error, VMT_ERROR, EADDRINUSE, "%s: another vmtierd listens there", a->sun_path);
         return false;
     }
-    if (lstat(a->sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
+    if (dead && lstat(a->sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
         unlink(a->sun_path);
     return true;
 }
@@ -252,7 +262,7 @@ bool daemon_listen(struct daemon *d, GError **error)
         return false;
     d->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (d->listener < 0 || bind(d->listener, (struct sockaddr *)&a, sizeof(a)) ||
-        chmod(a.sun_path, 0660) || listen(d->listener, 64)) {
+        !(d->bound = true) || chmod(a.sun_path, 0660) || listen(d->listener, 64)) {
         g_set_error(error, VMT_ERROR, errno, "listening on %s: %s", a.sun_path,
                     g_strerror(errno));
         return false;
@@ -267,5 +277,6 @@ void daemon_unlisten(struct daemon *d)
     if (d->listener < 0)
         return;
     close(d->listener);
-    unlink(d->config->vmm_socket);
+    if (d->bound)
+        unlink(d->config->vmm_socket);
 }

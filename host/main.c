@@ -9,6 +9,7 @@
 #include <glib-unix.h>
 #include <locale.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -192,6 +193,17 @@ static void open_userfault(struct daemon *d)
     g_warning("%s; VMs will be refused", d->no_userfault);
 }
 
+/* Each VM's block has a file per tier, which the daemon keeps open. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static bool make_directory(const char *socket, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(socket);
@@ -215,6 +227,7 @@ static bool start(struct daemon *d, GError **error)
     if (!d->tiers || !make_directory(d->config->qmp_socket, error) ||
         !make_directory(d->config->vmm_socket, error))
         return false;
+    raise_file_limit();
     open_userfault(d);
     d->workers = g_thread_pool_new(daemon_work, NULL, WORKERS, FALSE, error);
     if (!d->workers)

@@ -18,6 +18,7 @@
 
 #define MOVES_MOST  256         /* granules per round, whatever the rate allows */
 #define VISIT_ACCESSES 4        /* that miss the caches, per visit of a page; as in the simulation */
+#define COST_MEMORY_S 60.0      /* a move's cost goes back to the usual in about so long */
 #define BOUNCE_S    60          /* moving back within so many seconds is a bounce */
 
 /* --- settings and news ----------------------------------------------------------------------------- */
@@ -264,6 +265,8 @@ int vm_round(struct vm *vm, struct vt_err *err)
 
     vm->last_us = start;
     vm->clock += dt;
+    /* What a move costs is only seen by moving: a dear one is forgotten in a minute or two. */
+    vm->move_cost_s += MIN(dt / COST_MEMORY_S, 1) * (VM_MOVE_COST_S - vm->move_cost_s);
     pace_advance(&vm->pace, dt, vm->now.rate, vm->config.granule);
     if (!rc)
         rc = take_waiting_news(vm, err);

@@ -103,7 +103,7 @@ void tiers_free(struct tiers *tiers)
 
 static bool bind_file(const struct tier *t, int fd, guint64 length)
 {
-    void *p = mmap(NULL, length, PROT_NONE, MAP_SHARED, fd, 0);
+    void *p = mmap(NULL, length, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     int rc;
 
     if (p == MAP_FAILED)

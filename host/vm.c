@@ -16,6 +16,15 @@ const char *vm_state_name(enum vm_state state)
     return state_names[state];
 }
 
+void vm_clean_text(char *to, const char *from, size_t size)
+{
+    size_t i;
+
+    for (i = 0; i < size - 1 && from[i]; i++)
+        to[i] = g_ascii_isprint(from[i]) ? from[i] : '?';
+    to[i] = '\0';
+}
+
 struct vm *vm_ref(struct vm *vm)
 {
     g_atomic_ref_count_inc(&vm->refs);
@@ -70,7 +79,8 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     vm->pid = hello->pid;
     vm->accel = hello->accel < VT_ACCEL_END ? (int)hello->accel : VT_ACCEL_OTHER;
     vm->can_sources = hello->sources;
-    memcpy(vm->no_source, hello->no_source, sizeof(vm->no_source));
+    for (int i = 0; i < VT_SRC_END; i++)
+        vm_clean_text(vm->no_source[i], hello->no_source[i], VT_NAME);
     vm->config = *config_for_vm(daemon->config, vm->name);
     if (hello->granule)
         vm->config.granule = hello->granule;
@@ -83,7 +93,7 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     heat_init(&vm->heat);
     vm->policy = &policy_cbx;
     vm->policy_state = vm->policy->create();
-    vm->move_cost_s = 200e-6;
+    vm->move_cost_s = VM_MOVE_COST_S;
     vm->stats.hit_ratio = -1;
     vm->attached_us = vm->last_us = g_get_monotonic_time();
     vm_show(vm);

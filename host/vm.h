@@ -71,6 +71,10 @@ struct vm_settings {
     guint64 rate;
 };
 
+/* Copies what a peer wrote; all but printable ASCII becomes a question mark. */
+void vm_clean_text(char *to, const char *from, size_t size);
+
+#define VM_MOVE_COST_S 200e-6   /* CPU seconds a move costs as far as nothing else is known */
 #define HIT_WINDOW 16           /* rounds the hit ratio looks back */
 
 struct vm {

@@ -76,12 +76,6 @@ static bool start_log(const struct target *t)
     return false;
 }
 
-static void forget_page(uint64_t offset, void *opaque)
-{
-    (void)offset;
-    (void)opaque;
-}
-
 static void add_page(uint64_t offset, void *opaque)
 {
     const struct target *t = opaque;
@@ -104,7 +98,7 @@ static void collect(void *unused)
         length = t.length - next_offset < CHUNK ? t.length - next_offset : CHUNK;
         if (!on)
             length = t.length;
-        qemu_dirty_take(t.host, next_offset, length, on ? add_page : forget_page, &t);
+        qemu_dirty_take(t.host, next_offset, length, on ? add_page : NULL, &t);
         next_offset += length;
     }
     if (!t.usable || next_offset >= t.length) {
@@ -177,7 +171,7 @@ int64_t dirty_count(const char *block, uint64_t offset, uint64_t length)
         return -EINVAL;
     t = look_up((uint32_t)(b - ram_blocks()));
     if (!start_log(&t))
-        qemu_dirty_take(t.host, 0, t.length, forget_page, NULL);
+        qemu_dirty_take(t.host, 0, t.length, NULL, NULL);
     rc = qemu_dirty_take(t.host, offset, length, count_page, &n);
     return rc ? rc : n;
 }

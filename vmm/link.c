@@ -8,6 +8,7 @@
  * it is, and the thread tries to connect again, ever less often, up to RETRY_MAX.
  */
 #include "vmm/link.h"
+#include "common/clock.h"
 #include "vmm/bql.h"
 #include "vmm/memslots.h"
 #include "vmm/mover.h"
@@ -210,8 +211,14 @@ static void survey_machine(void *opaque)
 
     memslots_refresh();
     s->rc = memslots_usable(&s->err);
-    if (!s->rc)
-        s->rc = memslots_check_devices(&s->err);
+    if (s->rc)
+        return;
+    s->rc = memslots_check_devices(&s->err);
+    if (!s->rc && qemu_forbid_pinning())
+        s->rc = vt_fail(&s->err, EBUSY, "a device has pinned the guest's RAM: remove it or run this "
+                        "VM untiered");
+    if (s->rc)
+        mover_retreat();        /* from before the daemon was gone */
 }
 
 static int watch_blocks(struct vt_err *err)
@@ -338,7 +345,13 @@ static void look_after_absent(void)
 
 static int on_harvest(int fd, struct wire_msg *m, struct vt_err *err)
 {
+    static uint32_t looked;
+
     look_after_absent();
+    if (clock_ms() - looked > 1000) {
+        looked = clock_ms();
+        plugin_look_at_devices();
+    }
     return link_send_harvest(fd, m, err);
 }
 

@@ -212,6 +212,8 @@ static const struct {
     { "vfio-", "pins RAM for DMA" },
     { "vhost-vdpa", "pins RAM for DMA" },
     { "vhost-scsi", "keeps requests in the kernel with pages pinned" },
+    { "ivshmem-", "shares a RAM file with other VMs" },
+    { "nvdimm", "keeps its contents in a file that outlives the VM" },
     { "virtio-mem", "discards RAM ranges by file; not supported yet" },
     { "sev-", "encrypts RAM by its physical address" },
     { "tdx-guest", "encrypts RAM by its physical address" },

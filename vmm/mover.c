@@ -157,18 +157,22 @@ static long count_maps(void)
 static bool maps_left(uint32_t runs)
 {
     static long limit, count;
-    static time_t counted;
-    struct timespec now;
+    static uint32_t counted;
+    uint32_t age = clock_ms() - counted;
+    long most;
 
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     if (!limit)
         limit = read_limit() / 4 * 3;
-    if (now.tv_sec != counted || count + 2 * (long)runs > limit) {
+    most = count + 2 * (long)runs;
+    if (age > 1000 || (most > limit && age > 100)) {
         count = count_maps();
-        counted = now.tv_sec;
+        counted = clock_ms();
+        most = count + 2 * (long)runs;
     }
-    count += 2 * (long)runs;
-    return count <= limit;
+    if (most > limit)
+        return false;
+    count = most;
+    return true;
 }
 
 /* --- one run ---------------------------------------------------------------------------------- */
@@ -223,17 +227,30 @@ static void find_data(struct run *r)
     }
 }
 
-/* Makes memory for the run's data in the destination. Also fine on memory that is there. */
+static int advise(uint8_t *start, uint64_t length, int advice)
+{
+    while (madvise(start, length, advice))
+        if (errno != EAGAIN && errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+/*
+ * Makes memory for the run's data in the destination, and maps the source: whatever cannot be had is
+ * an error here, where copy() would take a SIGBUS. Also fine on memory that is there.
+ */
 static int populate(const struct run *r)
 {
-    for (unsigned i = 0; i < r->n; i++) {
+    int rc = 0;
+
+    for (unsigned i = 0; !rc && i < r->n; i++) {
         const struct extent *e = &r->data[i];
 
-        while (madvise(r->b->view[r->to] + e->start, e->end - e->start, MADV_POPULATE_WRITE))
-            if (errno != EAGAIN && errno != EINTR)
-                return -errno;
+        rc = advise(r->b->view[r->from] + e->start, e->end - e->start, MADV_POPULATE_READ);
+        if (!rc)
+            rc = advise(r->b->view[r->to] + e->start, e->end - e->start, MADV_POPULATE_WRITE);
     }
-    return 0;
+    return rc;
 }
 
 /*
@@ -268,13 +285,33 @@ static enum vt_status status_of(int code)
     }
 }
 
-/* Step 4. */
-static int map_over(const struct run *r)
+static int map_file(const struct run *r, unsigned tier)
 {
     void *p = mmap(r->b->host + r->offset, r->length, PROT_READ | PROT_WRITE,
-                   MAP_SHARED | MAP_FIXED, r->b->file[r->to], (off_t)r->offset);
+                   MAP_SHARED | MAP_FIXED, r->b->file[tier], (off_t)r->offset);
 
     return p == MAP_FAILED ? -errno : 0;
+}
+
+/*
+ * Step 4. A mapping that fails late may have taken the old one away already, so that is put back. If
+ * even that fails the guest has lost the range, and nothing here can help it.
+ */
+static int map_over(const struct run *r)
+{
+    uint8_t *host = r->b->host + r->offset;
+    int rc = map_file(r, r->to);
+
+    if (!rc)
+        return 0;
+    if (!map_file(r, r->from))
+        ram_readvise(r->b, r->offset, r->length);
+    if (uffd_register(host, r->length))
+        mover_freeze(true, "block %s, offset %#llx, %llu bytes: mapping the other file failed (%s), "
+                     "and the old one is not as it was", r->b->name,
+                     (unsigned long long)r->offset, (unsigned long long)r->length, strerror(-rc));
+    uffd_wake(host, r->length);
+    return rc;
 }
 
 /* Steps 5 to 8, after which the run is in its new tier. */
@@ -330,10 +367,8 @@ static enum vt_status window(struct run *r)
     if (st != VT_ST_OK)
         return st;
     rc = map_over(r);
-    if (rc) {
-        uffd_unprotect(r->b->host + r->offset, r->length);
+    if (rc)
         return status_of(rc);
-    }
     settle(r);
     return VT_ST_OK;
 }
@@ -391,6 +426,19 @@ static bool continues(const struct vt_move_one *first, const struct vt_move_one 
            ram_tier[next->granule] == ram_tier[first->granule];
 }
 
+/* A long run is for memory that is empty: what has to be copied is copied in short ones. */
+static uint32_t shorten(struct run *r, uint32_t n)
+{
+    uint32_t most = (uint32_t)(RUN_BYTES / ram_granule());
+
+    most = most ? most : 1;
+    find_data(r);
+    if (!r->n || n <= most)
+        return n;
+    r->length = most * ram_granule();
+    return most;
+}
+
 /* Carries out the first run of the list; returns how many moves it covered. Under ram_lock(). */
 static uint32_t carry_run(struct vt_move_one *m, uint32_t left, bool fresh, struct mover_cost *cost)
 {
@@ -409,6 +457,8 @@ static uint32_t carry_run(struct vt_move_one *m, uint32_t left, bool fresh, stru
         r.bare = bare;
         while (n < left && r.length + ram_granule() <= most && continues(m, &m[n], n, b))
             r.length += ram_length(b, m[n++].granule);
+        if (bare && n > 1 && r.from != r.to)
+            n = shorten(&r, n);
         if (r.from != r.to)
             st = maps_left(1) ? move_run(&r) : VT_ST_LIMIT;
     }
@@ -440,8 +490,11 @@ static void carry_list(struct vt_move_one *moves, uint32_t n, bool fresh, bool f
             continue;
         }
         ram_lock();
-        i += carry_run(&moves[i], n - i, fresh, cost);
+        /* Once more: who froze it under the lock relies on nothing moving afterwards. */
+        if (forced || !atomic_load(&freeze.frozen))
+            i += carry_run(&moves[i], n - i, fresh, cost);
         ram_unlock();
+        ram_give_way();
     }
     cost->cpu_ns = cpu_ns() - start;
     stats.pages += cost->pages;
@@ -454,10 +507,10 @@ void mover_carry_out(struct vt_move_one *moves, uint32_t n, bool fresh, struct m
     carry_list(moves, n, fresh, false, cost);
 }
 
-void mover_retreat(void)
+uint32_t mover_retreat(void)
 {
     struct mover_cost cost = { 0 };
-    uint32_t first[VT_BLOCKS], count[VT_BLOCKS], n = 0;
+    uint32_t first[VT_BLOCKS], count[VT_BLOCKS], n = 0, left = 0;
 
     ram_lock();
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
@@ -472,7 +525,9 @@ void mover_retreat(void)
 
             if (ram_tier[g])
                 carry_list(&m, 1, false, true, &cost);
+            left += ram_tier[g] != 0;
         }
+    return left;
 }
 
 int mover_watch(struct ram_block *b, struct vt_err *err)

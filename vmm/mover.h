@@ -22,8 +22,11 @@ struct mover_cost {
 };
 void mover_carry_out(struct vt_move_one *moves, uint32_t n, bool fresh, struct mover_cost *cost);
 
-/* Brings everything back to tier 0, for when a device appears that placement cannot serve. */
-void mover_retreat(void);
+/*
+ * Brings everything back to tier 0, for when a device appears that placement cannot serve. Returns how
+ * many granules are still elsewhere, because of a DMA or for want of memory: try again.
+ */
+uint32_t mover_retreat(void);
 
 /*
  * Freezing: from then on moves are refused with VT_ST_FROZEN. The first reason is kept. A freeze

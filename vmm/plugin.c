@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,8 @@ struct options plugin_options;
 uint64_t plugin_id;
 char plugin_no_source[VT_SRC_END][VT_NAME];
 
-static bool check_pending;
+static atomic_bool check_pending;
+static bool device_in_the_way;      /* and the world has been told */
 
 /* --- options ------------------------------------------------------------------------------------ */
 
@@ -87,10 +89,16 @@ bool plugin_check_devices(void)
     struct vt_err err = { 0 };
     char data[VT_TEXT + 32];
 
-    if (!memslots_check_devices(&err))
+    if (!memslots_check_devices(&err)) {
+        device_in_the_way = false;
         return true;
+    }
     mover_freeze(false, "%s", err.text);
-    mover_retreat();
+    if (mover_retreat())
+        plugin_look_at_devices();       /* a DMA was in flight, or memory short: again */
+    if (device_in_the_way)
+        return false;
+    device_in_the_way = true;
     qemu_say("%s", err.text);
     snprintf(data, sizeof(data), "{\"reason\": \"%.200s\"}", err.text);
     qemu_event("X_VMTIER_FROZEN", data);
@@ -100,15 +108,18 @@ bool plugin_check_devices(void)
 
 static void check_devices(void *unused)
 {
-    char reason[VT_TEXT];
-
     (void)unused;
-    check_pending = false;
+    atomic_store(&check_pending, false);
     /* Again: a DIMM gets its name, without which it is not tiered, after its memory region shows. */
     if (memslots_refresh())
         link_notify();
-    if (!mover_frozen(reason))
-        plugin_check_devices();
+    plugin_check_devices();
+}
+
+void plugin_look_at_devices(void)
+{
+    if (!atomic_exchange(&check_pending, true))
+        qemu_bh(check_devices, NULL);
 }
 
 /* With the BQL, from any thread. Devices announce themselves through their memory regions. */
@@ -116,10 +127,7 @@ static void layout_changed(void)
 {
     if (memslots_refresh())
         link_notify();
-    if (!check_pending) {
-        check_pending = true;
-        qemu_bh(check_devices, NULL);
-    }
+    plugin_look_at_devices();
 }
 
 /* QEMU punched a hole into a RAM file (balloon): the contents may be in another tier's file. */

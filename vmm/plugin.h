@@ -25,4 +25,7 @@ extern char plugin_no_source[VT_SRC_END][VT_NAME];
 /* Checks the devices again; freezes tiering and brings all pages to dram if one is in the way. BQL. */
 bool plugin_check_devices(void);
 
+/* Has the main loop do so soon. Any thread. Not all that can be plugged in shows in the layout. */
+void plugin_look_at_devices(void);
+
 #endif

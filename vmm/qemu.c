@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The only file that touches QEMU's symbols.
+ * The only file that touches QEMU's symbols, with qemu-access.c, its other half.
  *
  * The plugin is loaded by a stock QEMU: nothing of QEMU is linked, every function is found with
  * dlsym(), and only through exported functions whose signature is the same from 7.2 to 10.x. No
@@ -12,9 +12,9 @@
  *   plugin API      7.2 takes versions 0..1, 10.0 takes 2..4: the exported version is set in a
  *                   constructor, before the loader reads it.
  *   big lock        qemu_mutex_iothread_locked / bql_locked: one of the two exists.
- *   access address  7.2 gives a ram_addr, later releases a guest-physical address.
  */
 #include "vmm/qemu.h"
+#include "vmm/qemu-symbols.h"
 #include "vmm/plugin.h"
 #include "vmtier/wire.h"
 
@@ -30,7 +30,6 @@ typedef __int128 qemu_int128;
 typedef void qmp_fn(void *args, void **ret, void **errp);
 typedef bool flatview_fn(qemu_int128 start, qemu_int128 length, void *mr, uint64_t offset,
                          void *opaque);
-typedef void mem_cb(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
 
 /* return type, name, arguments */
 #define NEEDED(F) \
@@ -71,6 +70,7 @@ typedef void mem_cb(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
     F(void, memory_listener_register, (void *, void *)) \
     F(void, qemu_add_machine_init_done_notifier, (void *)) \
     F(void, qemu_add_exit_notifier, (void *)) \
+    F(int, ram_block_discard_require, (bool)) \
     F(void *, object_get_root, (void)) \
     F(int, object_child_foreach_recursive, (void *, int (*)(void *, void *), void *)) \
     F(const char *, object_get_typename, (void *)) \
@@ -87,31 +87,16 @@ typedef void mem_cb(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
     F(bool, bql_locked, (void)) \
     F(void, bql_lock_impl, (const char *, int)) \
     F(void, bql_unlock, (void)) \
-    F(const char *, qemu_get_vm_name, (void)) \
-    F(void, g_free, (void *)) \
-    F(void *, qemu_get_cpu, (int)) \
-    F(void, qemu_plugin_disable_mem_helpers, (void *)) \
-    F(void, qemu_plugin_register_flush_cb, (uint64_t, void (*)(uint64_t))) \
-    F(void, qemu_plugin_register_vcpu_tb_trans_cb, (uint64_t, void (*)(uint64_t, void *))) \
-    F(size_t, qemu_plugin_tb_n_insns, (void *)) \
-    F(void *, qemu_plugin_tb_get_insn, (void *, size_t)) \
-    F(void, qemu_plugin_register_vcpu_mem_cb, (void *, mem_cb *, int, int, void *)) \
-    F(void *, qemu_plugin_get_hwaddr, (uint32_t, uint64_t)) \
-    F(bool, qemu_plugin_hwaddr_is_io, (void *)) \
-    F(uint64_t, qemu_plugin_hwaddr_phys_addr, (void *))
+    F(const char *, qemu_get_vm_name, (void))
 
 #define DECLARE(ret, name, args) static ret(*q_##name) args;
 NEEDED(DECLARE)
 OPTIONAL(DECLARE)
 #undef DECLARE
 
-struct symbol {
-    const char *name;
-    void *slot;                 /* address of the function pointer */
-};
 #define ROW(ret, name, args) { #name, &q_##name },
-static const struct symbol needed[] = { NEEDED(ROW) };
-static const struct symbol optional[] = { OPTIONAL(ROW) };
+static const struct qemu_symbol needed[] = { NEEDED(ROW) };
+static const struct qemu_symbol optional[] = { OPTIONAL(ROW) };
 #undef ROW
 
 static void *qmp_commands, *address_space_memory, *event_lookup;
@@ -133,7 +118,7 @@ static void *find(const char *name)
     return dlsym(RTLD_DEFAULT, name);
 }
 
-static int find_all(const struct symbol *list, size_t n, bool must, struct vt_err *err)
+int qemu_find_symbols(const struct qemu_symbol *list, size_t n, bool must, struct vt_err *err)
 {
     for (size_t i = 0; i < n; i++) {
         void *address = find(list[i].name);
@@ -148,11 +133,11 @@ static int find_all(const struct symbol *list, size_t n, bool must, struct vt_er
 
 int qemu_bind(struct vt_err *err)
 {
-    int rc = find_all(needed, sizeof(needed) / sizeof(needed[0]), true, err);
+    int rc = qemu_find_symbols(needed, sizeof(needed) / sizeof(needed[0]), true, err);
 
     if (rc)
         return rc;
-    find_all(optional, sizeof(optional) / sizeof(optional[0]), false, NULL);
+    qemu_find_symbols(optional, sizeof(optional) / sizeof(optional[0]), false, NULL);
     qmp_commands = find("qmp_commands");
     address_space_memory = find("address_space_memory");
     event_lookup = find("QAPIEvent_lookup");
@@ -176,7 +161,7 @@ bool qemu_have_bql(void)
 
 /* --- facts ------------------------------------------------------------------------------- */
 
-static int accel_of(const char *name)
+int qemu_accel_of(const char *name)
 {
     /* They call themselves "KVM" and "tcg". */
     if (name && strcasestr(name, "kvm"))
@@ -193,7 +178,7 @@ void qemu_get_info(struct qemu_info *info)
     if (version)
         sscanf(version, "%u.%u.%u", &info->major, &info->minor, &info->micro);
     free(version);
-    info->accel = accel_of(q_current_accel_name());
+    info->accel = qemu_accel_of(q_current_accel_name());
     snprintf(info->name, sizeof(info->name), "%s", name ? name : "");
     if (vm_uuid && vm_uuid_set && *vm_uuid_set)
         memcpy(info->uuid, vm_uuid, sizeof(info->uuid));
@@ -308,6 +293,15 @@ void qemu_each_block_node(qemu_node_fn fn, void *opaque)
     }
 }
 
+int qemu_forbid_pinning(void)
+{
+    static bool done;
+    int rc = done ? 0 : q_ram_block_discard_require(true);
+
+    done |= rc == 0;
+    return rc;
+}
+
 /* --- dirty log --------------------------------------------------------------------------- */
 
 #define DIRTY_CLIENT_VGA 0
@@ -332,7 +326,7 @@ int qemu_dirty_take(uint8_t *host, uint64_t offset, uint64_t length, qemu_dirty_
     if (!mr)
         return -ENOENT;
     snap = q_memory_region_snapshot_and_clear_dirty(mr, offset, length, DIRTY_CLIENT_VGA);
-    for (uint64_t at = offset; at < end; at += step) {
+    for (uint64_t at = offset; fn && at < end; at += step) {
         uint64_t n = end - at < step ? end - at : step;
 
         if (!q_memory_region_snapshot_get_dirty(mr, snap, at, n))
@@ -549,86 +543,4 @@ void qemu_event(const char *name, const char *data)
     event = q_qobject_from_json(json, NULL);
     if (event)
         q_qapi_event_emit(event_kind, event);
-}
-
-/* --- accesses of an emulated guest -------------------------------------------------------- */
-
-#define MEM_RW 3
-#define CPUS_MOST 1024
-#define CB_NO_REGS 0
-
-static qemu_access_fn access_fn;
-
-static void instrument(uint64_t id, void *tb)
-{
-    size_t n = q_qemu_plugin_tb_n_insns(tb);
-
-    (void)id;
-    for (size_t i = 0; i < n; i++)
-        q_qemu_plugin_register_vcpu_mem_cb(q_qemu_plugin_tb_get_insn(tb, i), access_fn,
-                                           CB_NO_REGS, MEM_RW, NULL);
-}
-
-/*
- * QEMU 7.2 leaves in a vCPU a pointer to the callbacks of the last translated code it ran, and frees
- * them when all translated code is flushed (loadvm does that; so does a full code buffer). The next
- * access outside of translated code, such as an interrupt's push, would call through freed memory.
- * This runs right after they are freed, while no vCPU does.
- */
-static void forget_callbacks(uint64_t id)
-{
-    (void)id;
-    for (int i = 0; i < CPUS_MOST; i++) {
-        void *cpu = q_qemu_get_cpu(i);
-
-        if (cpu)
-            q_qemu_plugin_disable_mem_helpers(cpu);
-    }
-}
-
-/* Later releases have mended that, and no longer export what it takes. */
-static bool guard_callbacks(uint64_t id)
-{
-    if (qemu_plugin_version >= 2)
-        return true;
-    if (!q_qemu_get_cpu || !q_qemu_plugin_disable_mem_helpers || !q_qemu_plugin_register_flush_cb)
-        return false;
-    q_qemu_plugin_register_flush_cb(id, forget_callbacks);
-    return true;
-}
-
-bool qemu_access_start(uint64_t id, qemu_access_fn fn, struct vt_err *err)
-{
-    if (accel_of(q_current_accel_name()) != VT_ACCEL_TCG) {
-        vt_fail(err, ENODEV, "only an emulated guest (TCG) can be sampled");
-        return false;
-    }
-    if (!q_qemu_plugin_register_vcpu_tb_trans_cb || !q_qemu_plugin_register_vcpu_mem_cb ||
-        !q_qemu_plugin_get_hwaddr || !q_qemu_plugin_hwaddr_phys_addr) {
-        vt_fail(err, ENOSYS, "this QEMU has no plugin memory callbacks");
-        return false;
-    }
-    if (!guard_callbacks(id)) {
-        vt_fail(err, ENOSYS, "this QEMU's plugin memory callbacks are not safe");
-        return false;
-    }
-    access_fn = fn;
-    q_qemu_plugin_register_vcpu_tb_trans_cb(id, instrument);
-    return true;
-}
-
-bool qemu_access_address(uint32_t info, uint64_t vaddr, uint64_t *address)
-{
-    void *hw = q_qemu_plugin_get_hwaddr(info, vaddr);
-
-    if (!hw || q_qemu_plugin_hwaddr_is_io(hw))
-        return false;
-    *address = q_qemu_plugin_hwaddr_phys_addr(hw);
-    return true;
-}
-
-enum qemu_space qemu_access_space(void)
-{
-    /* The change came with 8.x; API version 2 marks those releases (see the constructor). */
-    return qemu_plugin_version >= 2 ? QEMU_SPACE_GPA : QEMU_SPACE_RAM_ADDR;
 }

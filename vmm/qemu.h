@@ -73,12 +73,18 @@ void qemu_on_layout_change(void (*fn)(void));
 void qemu_on_exit(void (*fn)(void));
 
 /*
+ * From now on QEMU refuses devices that pin guest RAM for DMA (VFIO, vDPA, its NVMe driver): they and
+ * whoever takes pages away exclude each other. Negative errno: one is there already. BQL.
+ */
+int qemu_forbid_pinning(void);
+
+/*
  * The dirty log of a block, through QEMU's VGA client (a bitmap of its own, fed by the same sync as
  * live migration's, so neither disturbs the other). BQL.
  */
 int qemu_dirty_start(uint8_t *host, bool on);
 typedef void (*qemu_dirty_fn)(uint64_t offset, void *opaque);
-/* Calls fn for each 4 KiB page of [offset, offset + length) written since the last call. BQL. */
+/* Calls fn (NULL: nobody) for each 4 KiB page of the range written since the last call. BQL. */
 int qemu_dirty_take(uint8_t *host, uint64_t offset, uint64_t length, qemu_dirty_fn fn, void *opaque);
 
 /*

@@ -42,9 +42,20 @@ struct map {
 };
 static struct map by_gpa, by_addr;
 
+static atomic_uint waiting;         /* threads in ram_lock() */
+
 void ram_lock(void)
 {
+    atomic_fetch_add(&waiting, 1);
     pthread_mutex_lock(&lock);
+    atomic_fetch_sub(&waiting, 1);
+}
+
+/* The mutex is not fair: whoever unlocks and locks again at once wins against a thread that wakes. */
+void ram_give_way(void)
+{
+    for (int i = 0; i < 10 && atomic_load(&waiting); i++)
+        usleep(20);
 }
 
 void ram_unlock(void)

@@ -51,6 +51,9 @@ extern uint8_t *ram_tier;       /* [VT_GRANULES_MAX]; valid after ram_init() */
 void ram_lock(void);
 void ram_unlock(void);
 
+/* Between two holds of a long job: lets those who wait for ram_lock() have it first. */
+void ram_give_way(void);
+
 /* Once. Reserves address space for the tables, not memory. */
 int ram_init(struct vt_err *err);
 

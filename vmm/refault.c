@@ -183,7 +183,7 @@ static void poll_probe(struct probe *p, const struct ram_block *b, uint32_t gran
     if (2 * p->touched < s.pages || !p->touched)
         return;
     if (p->armed == 1) {            /* just spent: when to arm again? */
-        set_backoff(p, age ? p->touched * 1000000u / (s.pages * age) : UINT16_MAX);
+        set_backoff(p, (uint32_t)(p->touched * 1000000ull / ((uint64_t)s.pages * age + 1)));
         p->armed = 2;
         p->armed_at = now;
     }
@@ -254,6 +254,7 @@ void refault_harvest(uint32_t budget_us, obs_fn emit, void *opaque)
         if (b)
             visit(b, clock_ms(), emit, opaque);
         ram_unlock();
+        ram_give_way();
         more = b != NULL;
         used = cpu_ns() - start;
     }

@@ -12,7 +12,8 @@
 
 #define BATCH 64                /* granules per message: what may be under way when we die */
 
-static void note_failure(struct vm *vm, const struct vt_move_one *m)
+static void note_failure(struct vm *vm, const struct vt_move_one *asked,
+                         const struct vt_move_one *m)
 {
     if (m->status == VT_ST_BUSY || m->status == VT_ST_AGAIN) {
         vm->stats.deferred++;
@@ -21,7 +22,7 @@ static void note_failure(struct vm *vm, const struct vt_move_one *m)
     vm->stats.failed++;
     g_snprintf(vm->stats.last_error, sizeof(vm->stats.last_error),
                "granule %u to %s: %s", m->granule,
-               vm->daemon->tiers->tier[m->tier % VT_TIERS].name, wire_status_name(m->status));
+               vm->daemon->tiers->tier[asked->tier % VT_TIERS].name, wire_status_name(m->status));
 }
 
 /* One answer: the ledger first. */
@@ -30,7 +31,7 @@ static void note(struct vm *vm, const struct vt_move_one *asked, const struct vt
     guint8 was = vm->ledger.tier[m->granule];
 
     if (m->status != VT_ST_OK) {
-        note_failure(vm, asked);
+        note_failure(vm, asked, m);
         return;
     }
     if (was == m->tier || was == LEDGER_NONE)

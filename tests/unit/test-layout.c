@@ -55,7 +55,10 @@ static int take(struct bed *b)
 
 static void add_file(struct bed *b)
 {
-    b->msg.fd[b->msg.n_fds++] = memfd_create("toy", MFD_CLOEXEC);
+    int file = memfd_create("toy", MFD_CLOEXEC);
+
+    g_assert_cmpint(ftruncate(file, 1LL << 46), ==, 0);     /* as long as any block */
+    b->msg.fd[b->msg.n_fds++] = file;
 }
 
 /* A right BLOCK of so many granules, with a file for DRAM; for tests to spoil. */

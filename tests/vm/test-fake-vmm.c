@@ -283,7 +283,7 @@ static const struct fake_vmm {
     { "oversized", peer_say_too_much, "a message is longer than 65536 bytes" },
     { "type", vmm_type, "unknown message type 4711" },
     { "no-hello", peer_say_ready, "READY instead of HELLO" },
-    { "nameless", vmm_nameless, "it has no name" },
+    { "nameless", vmm_nameless, "its name is empty" },
     { "endless-name", vmm_endless_name, "HELLO has a string without an end" },
     { "same-name", vmm_same_name, "a VM 'vm' is attached already" },
     { "granules", vmm_granules, "fake: granules of 3145728 bytes" },
