@@ -59,11 +59,18 @@ static int move_surplus(struct vm *vm, bool fresh, struct vt_err *err)
                                  err);
 }
 
+/*
+ * QEMU may tell of more blocks while the moves are under way; only what was there at the start is
+ * placed in the end, the others' turn comes with the next round.
+ */
 int vm_place_new(struct vm *vm, struct vt_err *err)
 {
+    bool here[VT_BLOCKS];
     int rc = 0;
 
     vm->layout_known = false;
+    for (guint32 i = 0; i < VT_BLOCKS; i++)
+        here[i] = vm->block[i].present;
     for (guint32 i = 0; !rc && i < VT_BLOCKS; i++)
         if (vm->block[i].present && vm->block[i].file[SLOW_TIER] < 0)
             rc = send_file(vm, i, SLOW_TIER, err);
@@ -72,7 +79,7 @@ int vm_place_new(struct vm *vm, struct vt_err *err)
     if (!rc && vm->now.mode == VM_ON)
         rc = move_surplus(vm, false, err);
     for (guint32 i = 0; i < VT_BLOCKS; i++)
-        vm->block[i].placed |= vm->block[i].present;
+        vm->block[i].placed |= here[i] && vm->block[i].present;
     return rc;
 }
 

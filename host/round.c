@@ -275,6 +275,8 @@ int vm_round(struct vm *vm, struct vt_err *err)
     set_state(vm);
     if (!rc && (vm->stats.state == VM_TIERING || vm->stats.state == VM_OBSERVING))
         rc = place(vm, err);
+    if (!rc && vm->layout_known)        /* it came while we were at it: show nothing unplaced */
+        rc = vm_place_new(vm, err);
     account(vm, vm->stats.promoted + vm->stats.demoted - moves, dt, start);
     return rc;
 }

@@ -438,6 +438,13 @@ static void unplug(struct tiered *t, const char *id)
     g_test_message("%s was unplugged", id);
 }
 
+static bool surplus_is_on_cxl(void *data)
+{
+    struct tiered *t = data;
+
+    return tiered_granules(t->vm, "cxl") >= (2 * RAM_BYTES - t->quota) / (2 * MIB);
+}
+
 static void test_hotplug(void)
 {
     g_autoptr(Tiered) t = tiered_new(&(struct tiered_options){
@@ -450,7 +457,7 @@ static void test_hotplug(void)
     g_assert_true(knows_block(t, "mem-d0"));
     stir_end(stir);
     tiered_check(t, 5);
-    g_assert_cmpuint(tiered_granules(t->vm, "cxl"), >=, (2 * RAM_BYTES - t->quota) / (2 * MIB));
+    g_assert_true(lab_wait(surplus_is_on_cxl, t, 2));
     plug(t->vm, "d1", RAM_BYTES / 4);
     wait_ram(t, 2 * RAM_BYTES + RAM_BYTES / 4);
     unplug(t, "d1");
