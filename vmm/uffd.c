@@ -70,13 +70,6 @@ int uffd_register(uint8_t *start, uint64_t length)
     return call(UFFDIO_REGISTER, &r);
 }
 
-int uffd_unregister(uint8_t *start, uint64_t length)
-{
-    struct uffdio_range r = { (uintptr_t)start, length };
-
-    return call(UFFDIO_UNREGISTER, &r);
-}
-
 static int protect(uint8_t *start, uint64_t length, uint64_t mode)
 {
     struct uffdio_writeprotect w = { .range = { (uintptr_t)start, length }, .mode = mode };

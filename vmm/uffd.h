@@ -19,7 +19,6 @@ bool uffd_ready(void);
 
 /* Each returns 0 or a negative errno. */
 int uffd_register(uint8_t *start, uint64_t length);
-int uffd_unregister(uint8_t *start, uint64_t length);
 int uffd_protect(uint8_t *start, uint64_t length);      /* writers now wait */
 int uffd_unprotect(uint8_t *start, uint64_t length);    /* ... and now go on */
 int uffd_wake(uint8_t *start, uint64_t length);
