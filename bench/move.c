@@ -108,7 +108,7 @@ static struct ram_block *set_up(const struct bench_case *c, struct vt_err *err)
     ram_set_granule(c->granule);
     ram_lock();
     b = ram_add("bench", host, SIZE, c->backing == PAGES_HUGETLB ? 2u << 20 : 4096, file[0], err);
-    if (b && (ram_set_file(b, 1, file[1], err) || mover_watch(b, err)))
+    if (b && (ram_set_file(b, 1, file[1], 0, err) || mover_watch(b, err)))
         b = NULL;
     ram_unlock();
     if (b && c->backing == PAGES_THP)

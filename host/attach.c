@@ -27,6 +27,7 @@ static int send_file(struct vm *vm, guint32 block, guint32 tier, struct vt_err *
     wire_start(&vm->out, VT_TIER_FILE, 0, sizeof(vm->out.tier_file));
     vm->out.tier_file.block = block;
     vm->out.tier_file.tier = tier;
+    vm->out.tier_file.offset = 0;
     vm->out.fd[0] = b->file[tier];
     vm->out.n_fds = 1;
     return vm_send(vm, err);

@@ -19,6 +19,7 @@
 #define MOVES_MOST  256         /* granules per round, whatever the rate allows */
 #define VISIT_ACCESSES 4        /* that miss the caches, per visit of a page; as in the simulation */
 #define COST_MEMORY_S 60.0      /* a move's cost goes back to the usual in about so long */
+#define SPARE_MOST  (64u << 20) /* bytes of the slow tier that wait for the next demotions */
 #define BOUNCE_S    60          /* moving back within so many seconds is a bounce */
 
 /* --- settings and news ----------------------------------------------------------------------------- */
@@ -148,10 +149,21 @@ static int move_list(struct vm *vm, guint32 *list, guint32 *n, guint8 tier, stru
     return rc;
 }
 
+/*
+ * The dram that demotions free is the promotions' destination, so nothing is freed and made anew; what
+ * they leave goes back at once, as spare dram counts against the quota. The slow tier may keep some.
+ */
 static int carry_out(struct vm *vm, const struct outlook *look, struct plan *p, struct vt_err *err)
 {
-    int rc = move_list(vm, p->demote, &p->n_demote, 1, err);
-    guint32 used = vm->ledger.count[0];
+    guint32 used;
+    int rc;
+
+    for (guint t = 1; t < VT_TIERS; t++)
+        vm->spare_most[t] = SPARE_MOST;
+    vm->spare_most[0] = p->n_promote * vm->config.granule;
+    rc = move_list(vm, p->demote, &p->n_demote, 1, err);
+    vm->spare_most[0] = 0;
+    used = vm->ledger.count[0];
 
     if (rc)
         return rc;
@@ -189,7 +201,7 @@ static void compare_with_files(struct vm *vm)
     g_autofree char *text = NULL;
 
     for (guint t = 0; t < vm->daemon->tiers->n && !text; t++)
-        if (s->file_bytes[t] > s->ledger_bytes[t])
+        if (s->file_bytes[t] > s->ledger_bytes[t] + s->spare_bytes[t])
             text = g_strdup_printf("tier %s: the files hold %" G_GUINT64_FORMAT " bytes, the ledger "
                                    "has %" G_GUINT64_FORMAT, vm->daemon->tiers->tier[t].name,
                                    s->file_bytes[t], s->ledger_bytes[t]);

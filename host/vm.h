@@ -44,6 +44,7 @@ struct vm_stats {
     enum vm_state state;
     char reason[VT_TEXT];
     guint64 ledger_bytes[VT_TIERS], file_bytes[VT_TIERS];
+    guint64 spare_bytes[VT_TIERS]; /* in the files, of no granule: for the next moves */
     guint32 granules[VT_TIERS];
     guint64 dram_bytes_peak;
     guint64 ram_bytes;
@@ -107,6 +108,7 @@ struct vm {
     struct ledger ledger;
     struct heat heat;
     struct pace pace;
+    guint64 spare_most[VT_TIERS]; /* what the mover may keep when a list is done */
     struct history history;     /* under `lock` as well */
     const struct policy *policy;
     gpointer policy_state;

@@ -4,6 +4,7 @@
 #include "vmm/dirty.h"
 #include "vmm/link.h"
 #include "vmm/mover.h"
+#include "vmm/pool.h"
 #include "vmm/plugin.h"
 #include "vmm/qemu.h"
 #include "vmm/ram.h"
@@ -244,13 +245,21 @@ int link_send_harvest(int fd, const struct wire_msg *request, struct vt_err *err
 
 int link_send_moved(int fd, const struct wire_msg *request, struct vt_err *err)
 {
+    struct mover_tuning t;
     struct mover_cost cost;
 
+    mover_get_tuning(&t);
+    t.rate = request->move.rate;
+    memcpy(t.keep, request->move.spare, sizeof(t.keep));
+    mover_set_tuning(&t);
     memcpy(out.bytes, request->bytes, request->h.length);
     out.n_fds = 0;
-    mover_carry_out(out.move.move, out.move.count, out.move.fresh != 0, &cost);
+    mover_carry_out(out.move.move, out.move.count,
+                    out.move.fresh ? MOVER_FRESH : MOVER_PACED, &cost);
     out.h.type = VT_MOVED;
     out.move.cpu_ns = cost.cpu_ns;
     out.move.pages = cost.pages;
+    for (unsigned i = 0; i < VT_TIERS; i++)
+        out.move.spare[i] = pool_spare(i);
     return wire_send(fd, &out, SEND_MS, err);
 }

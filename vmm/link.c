@@ -305,7 +305,7 @@ static int on_tier_file(int fd, struct wire_msg *m, struct vt_err *err)
     if (!b->used || b->file[tier] >= 0)
         rc = -EEXIST;               /* gone meanwhile, or the daemon has forgotten: not ours to lose */
     else
-        rc = ram_set_file(b, tier, file, err);
+        rc = ram_set_file(b, tier, file, m->tier_file.offset, err);
     ram_unlock();
     if (rc)
         close(file);

@@ -7,6 +7,8 @@
  * gives up; it loses one sample.
  */
 #include "vmm/ram.h"
+#include "common/fault.h"
+#include "vmm/pool.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,6 +21,7 @@
 #include <unistd.h>
 
 uint8_t *ram_tier;
+uint32_t *ram_slot;
 struct ram_slots ram_slots;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -65,15 +68,17 @@ void ram_unlock(void)
 
 int ram_init(struct vt_err *err)
 {
-    void *p;
+    const size_t tiers = VT_GRANULES_MAX, slots = VT_GRANULES_MAX * sizeof(*ram_slot);
+    uint8_t *p;
 
     if (ram_tier)
         return 0;
-    p = mmap(NULL, VT_GRANULES_MAX, PROT_READ | PROT_WRITE,
+    p = mmap(NULL, tiers + slots, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return vt_fail(err, errno, "reserving the placement table: %s", strerror(errno));
-    ram_tier = p;
+    ram_slot = (uint32_t *)(void *)p;
+    ram_tier = p + slots;
     return 0;
 }
 
@@ -168,7 +173,7 @@ void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length)
  * Views of huge pages must begin on one; others are put on a 2 MiB border so that THP can be used. A
  * view reserves no huge pages: the mover asks for them, and takes an error, before it touches any.
  */
-static uint8_t *map_view(const struct ram_block *b, int fd)
+static uint8_t *map_view(const struct ram_block *b, int fd, uint64_t base)
 {
     const uint64_t align = b->page_size > (2u << 20) ? b->page_size : 2u << 20;
     uint8_t *area = mmap(NULL, b->length + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -177,7 +182,7 @@ static uint8_t *map_view(const struct ram_block *b, int fd)
     if (area == MAP_FAILED)
         return NULL;
     if (mmap(view, b->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
-             0) == MAP_FAILED) {
+             (off_t)base) == MAP_FAILED) {
         munmap(area, b->length + align);
         return NULL;
     }
@@ -186,23 +191,35 @@ static uint8_t *map_view(const struct ram_block *b, int fd)
     munmap(view + b->length, (size_t)(area + align - view));
     madvise(view, b->length, MADV_DONTDUMP);
     madvise(view, b->length, MADV_DONTFORK);
+    madvise(view, b->length, MADV_HUGEPAGE);    /* memory is made through the view */
     return view;
 }
 
-int ram_set_file(struct ram_block *b, unsigned tier, int fd, struct vt_err *err)
+int ram_set_file(struct ram_block *b, unsigned tier, int fd, uint64_t base, struct vt_err *err)
 {
     struct stat st;
+    struct pool *pool;
     uint8_t *view;
 
-    if (fstat(fd, &st) || (S_ISREG(st.st_mode) && (uint64_t)st.st_size < b->length))
-        return vt_fail(err, EINVAL, "block %s: the file of tier %u is shorter than the block",
-                       b->name, tier);
-    view = map_view(b, fd);
-    if (!view)
+    if (fstat(fd, &st) || base % b->page_size ||
+        (S_ISREG(st.st_mode) && ((uint64_t)st.st_size < base ||
+                                 (uint64_t)st.st_size - base < b->length)))
+        return vt_fail(err, EINVAL, "block %s: the file of tier %u has no %llu bytes at offset %llu",
+                       b->name, tier, (unsigned long long)b->length, (unsigned long long)base);
+    pool = pool_new(b->count, tier == 0);
+    if (!pool)
+        return vt_fail(err, ENOMEM, "block %s: out of memory", b->name);
+    errno = -fault_at(FAULT_VIEW);
+    view = errno ? NULL : map_view(b, fd, base);
+    if (!view) {
+        pool_free(pool, tier);
         return vt_fail(err, errno, "block %s: mapping the file of tier %u: %s", b->name, tier,
                        strerror(errno));
+    }
     b->file[tier] = fd;
+    b->base[tier] = base;
     b->view[tier] = view;
+    b->pool[tier] = pool;
     return 0;
 }
 
@@ -231,7 +248,7 @@ struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint
     snprintf(b->name, sizeof(b->name), "%s", name);
     for (int t = 0; t < VT_TIERS; t++)
         b->file[t] = -1;
-    if (ram_set_file(b, 0, fd, err))
+    if (ram_set_file(b, 0, fd, 0, err))
         return NULL;
     b->inode = fstat(fd, &st) ? 0 : st.st_ino;
     b->advice = read_advice(host);
@@ -239,6 +256,8 @@ struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint
     b->fresh = !guest_runs;
     next_granule += b->count;
     memset(ram_tier + b->first, 0, b->count);
+    for (uint32_t i = 0; i < b->count; i++)
+        ram_slot[b->first + i] = i;
     return b;
 }
 
@@ -258,6 +277,7 @@ void ram_drop(struct ram_block *b)
             munmap(b->view[t], b->length);
         if (t > 0 && b->file[t] >= 0)
             close(b->file[t]);
+        pool_free(b->pool[t], (unsigned)t);
     }
     memset(b, 0, sizeof(*b));
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The VM's tiered RAM: blocks, their files, and which tier every granule is in.
+ * The VM's tiered RAM: blocks, their files, and where every granule is.
  *
  * A block is a QEMU RAM block that can be tiered. Its granules are numbered from `first`; numbers
- * are never used twice while QEMU lives. ram_tier[] is the truth about placement in this process: it
- * changes only together with the mapping, under ram_lock().
+ * are never used twice while QEMU lives. ram_tier[] and ram_slot[] are the truth about placement in
+ * this process: the tier, and the slot of that tier's file (pool.h). They change only together with
+ * the mapping, under ram_lock().
  *
  * Locking. ram_lock() guards everything here. It is taken after the BQL, never before it, and its
  * holder never waits for the BQL, for the daemon or for the guest. The mover holds it for one run of
@@ -35,7 +36,9 @@ struct ram_block {
     bool watched;               /* registered with userfaultfd */
     ino_t inode;                /* of file[0]: tells a new block at an old address */
     int file[VT_TIERS];         /* -1: none. file[0] belongs to QEMU, the others to us */
-    uint8_t *view[VT_TIERS];    /* a second mapping of each file, of the whole block */
+    uint64_t base[VT_TIERS];    /* where in the file the block's area begins */
+    uint8_t *view[VT_TIERS];    /* a second mapping of each area */
+    struct pool *pool[VT_TIERS]; /* whose each slot is */
     unsigned advice;            /* mask of advice_table rows to give again to a new mapping */
 };
 
@@ -47,6 +50,7 @@ struct ram_slot {
 #define RAM_SLOTS 256
 
 extern uint8_t *ram_tier;       /* [VT_GRANULES_MAX]; valid after ram_init() */
+extern uint32_t *ram_slot;      /* likewise */
 
 void ram_lock(void);
 void ram_unlock(void);
@@ -77,8 +81,10 @@ void ram_drop(struct ram_block *b);
 /* The guest runs from now on: no block is fresh any more, and none that is added later. */
 void ram_guest_runs(void);
 
-/* Gives block b the file of a tier; takes fd. Under ram_lock(). */
-int ram_set_file(struct ram_block *b, unsigned tier, int fd, struct vt_err *err);
+/*
+ * Gives block b the file of a tier, in which its area begins at `base`; takes fd. Under ram_lock().
+ */
+int ram_set_file(struct ram_block *b, unsigned tier, int fd, uint64_t base, struct vt_err *err);
 
 /* Re-applies the madvise() flags QEMU had set on the block to a part of it. */
 void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length);
@@ -94,6 +100,20 @@ static inline uint64_t ram_length(const struct ram_block *b, uint32_t granule)
     uint64_t left = b->length - ram_offset(b, granule);
 
     return left < ram_granule() ? left : ram_granule();
+}
+
+/* Where a granule's contents are: file and offset in it, and in the view. Under ram_lock(). */
+static inline void ram_place(const struct ram_block *b, uint32_t granule, int *fd, uint64_t *offset)
+{
+    unsigned tier = ram_tier[granule];
+
+    *fd = b->file[tier];
+    *offset = b->base[tier] + ram_slot[granule] * ram_granule();
+}
+
+static inline uint8_t *ram_view(const struct ram_block *b, uint32_t granule)
+{
+    return b->view[ram_tier[granule]] + ram_slot[granule] * ram_granule();
 }
 
 /* The memslots over tiered blocks. Under ram_lock(). */

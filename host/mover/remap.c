@@ -66,6 +66,9 @@ static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, bool 
     m->count = n;
     m->fresh = fresh;
     m->cpu_ns = m->pages = 0;
+    m->rate = fresh ? 0 : vm->now.rate;
+    for (guint t = 0; t < VT_TIERS; t++)
+        m->spare[t] = fresh ? 0 : vm->spare_most[t];
     memcpy(m->move, moves, n * sizeof(m->move[0]));
     rc = vm_send(vm, err);
     if (!rc)
@@ -78,6 +81,7 @@ static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, bool 
     for (guint32 i = 0; i < n; i++)
         note(vm, &moves[i], &m->move[i]);
     memcpy(moves, m->move, n * sizeof(moves[0]));
+    memcpy(vm->stats.spare_bytes, m->spare, sizeof(m->spare));
     vm->stats.pages += m->pages;
     /* A mean over granules, not batches: a single one's message and locks cost as much as many's. */
     if (!fresh && n)
@@ -93,6 +97,9 @@ static int carry_out(struct vm *vm, struct vt_move_one *moves, guint32 n, bool f
 
     for (guint32 done = 0; !rc && done < n; done += most)
         rc = send_batch(vm, moves + done, MIN(n - done, most), fresh, err);
+    /* Spare dram that the moves before this list left for it. */
+    if (!rc && vm->stats.spare_bytes[0] > vm->spare_most[0])
+        rc = send_batch(vm, moves, 0, fresh, err);
     return rc;
 }
 

@@ -43,7 +43,7 @@
 #include <stdint.h>
 
 #define VT_WIRE_MAGIC   0x31544d56u  /* "VMT1" */
-#define VT_WIRE_VERSION 1
+#define VT_WIRE_VERSION 2
 #define VT_WIRE_MAX     (64 * 1024)  /* bytes of the longest message, header included */
 
 #define VT_TIERS        8            /* tiers a host may have; tier 0 is dram */
@@ -171,8 +171,9 @@ static_assert(sizeof(struct vt_layout_end) == 24, "wire: layout end");
 struct vt_tier_file {           /* fd: the file */
     struct vt_hdr h;
     uint32_t block, tier;
+    uint64_t offset;            /* where in the file the block's memory begins */
 };
-static_assert(sizeof(struct vt_tier_file) == 24, "wire: tier file");
+static_assert(sizeof(struct vt_tier_file) == 32, "wire: tier file");
 
 struct vt_ready {
     struct vt_hdr h;
@@ -229,9 +230,15 @@ struct vt_move_list {           /* MOVE, MOVED: same order, same count */
     uint32_t count;
     uint32_t fresh;             /* MOVE: initial placement, memory the guest has not touched */
     uint64_t cpu_ns, pages;     /* MOVED: what it cost, 4 KiB pages copied */
+    uint64_t rate;              /* MOVE: bytes per second, spread evenly; 0: at once */
+    /*
+     * Memory in a tier's files that belongs to no granule, for the next moves to go to. MOVE: how much
+     * may be left when these are done; MOVED: how much there is.
+     */
+    uint64_t spare[VT_TIERS];
     struct vt_move_one move[];
 };
-static_assert(sizeof(struct vt_move_list) == 40, "wire: moves");
+static_assert(sizeof(struct vt_move_list) == 48 + 8 * VT_TIERS, "wire: moves");
 
 struct vt_set {
     struct vt_hdr h;

@@ -45,7 +45,7 @@ static void set_up(struct fixture *f, gconstpointer unused)
     ram_lock();
     f->b = ram_add("test", f->host, SIZE, 4096, f->file[0], &err);
     g_assert_nonnull(f->b);
-    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], &err), ==, 0);
+    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], 0, &err), ==, 0);
     g_assert_cmpint(mover_watch(f->b, &err), ==, 0);
     ram_unlock();
 }

@@ -90,7 +90,7 @@ static void test_view(void)
     t.b->view[0][t.length - 1] = 18;
     g_assert_cmpuint(t.b->view[0][0], ==, 17);
     g_assert_cmpuint(t.host[t.length - 1], ==, 18);
-    g_assert_cmpint(ram_set_file(t.b, 1, make_file(t.length), &err), ==, 0);
+    g_assert_cmpint(ram_set_file(t.b, 1, make_file(t.length), 0, &err), ==, 0);
     t.b->view[1][0] = 19;
     g_assert_cmpuint(t.host[0], ==, 17);
     drop(&t);
@@ -102,7 +102,7 @@ static void test_short_file(void)
     int fd = make_file(3 * GRANULE - 4096);
     struct vt_err err = { 0 };
 
-    g_assert_cmpint(ram_set_file(t.b, 1, fd, &err), ==, -EINVAL);
+    g_assert_cmpint(ram_set_file(t.b, 1, fd, 0, &err), ==, -EINVAL);
     g_assert_nonnull(strstr(err.text, "one"));
     g_assert_cmpint(t.b->file[1], ==, -1);
     g_assert_null(t.b->view[1]);
@@ -129,7 +129,7 @@ static void test_drop(void)
     int cxl = make_file(t.length);
     struct vt_err err;
 
-    g_assert_cmpint(ram_set_file(t.b, 1, cxl, &err), ==, 0);
+    g_assert_cmpint(ram_set_file(t.b, 1, cxl, 0, &err), ==, 0);
     g_assert_cmpuint(count_maps(), ==, 3);
     ram_lock();
     ram_drop(t.b);

@@ -30,13 +30,13 @@ static const struct shape shapes[] = {
     { VT_SLOTS, "SLOTS", 24, 32, 16, 0, 0, 0, 0 },
     { VT_PLACEMENT, "PLACEMENT", 24, 1, 20, 0, 0, 0, 0 },
     { VT_LAYOUT_END, "LAYOUT_END", 24, 0, 0, 0, 0, 0, 0 },
-    { VT_TIER_FILE, "TIER_FILE", 24, 0, 0, 1, 0, 0, 0 },
+    { VT_TIER_FILE, "TIER_FILE", 32, 0, 0, 1, 0, 0, 0 },
     { VT_READY, "READY", 16, 0, 0, 0, 0, 0, 0 },
     { VT_HARVEST, "HARVEST", 24, 0, 0, 0, 0, 0, 0 },
     { VT_OBS, "OBS", 24, 16, 16, 0, 0, 0, 0 },
     { VT_HARVEST_END, "HARVEST_END", 72, 0, 0, 0, 0, 0, 0 },
-    { VT_MOVE, "MOVE", 40, 8, 16, 0, 0, 0, 0 },
-    { VT_MOVED, "MOVED", 40, 8, 16, 0, 0, 0, 0 },
+    { VT_MOVE, "MOVE", 112, 8, 16, 0, 0, 0, 0 },
+    { VT_MOVED, "MOVED", 112, 8, 16, 0, 0, 0, 0 },
     { VT_SET, "SET", 32, 0, 0, 0, 0, 0, 0 },
     { VT_FROZEN, "FROZEN", 280, 0, 0, 0, 24, 256, 1 },
 };
@@ -160,7 +160,7 @@ static void test_header(void)
     refused(length, "bad magic");
     msg.h.magic = VT_WIRE_MAGIC;
     msg.h.version = VT_WIRE_VERSION + 1;
-    refused(length, "protocol version 2, this side speaks 1");
+    refused(length, "protocol version 3, this side speaks 2");
     msg.h.version = VT_WIRE_VERSION;
     for (gsize i = 0; i < G_N_ELEMENTS(types); i++) {
         msg.h.type = types[i];

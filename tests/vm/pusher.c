@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define SPARE (8u << 20)
 #define BATCH 16                /* granules per message: neighbours, so runs get long now and then */
 #define TIMEOUT_MS 20000
 
@@ -63,6 +64,7 @@ static void give_file(struct pusher *p, int link, const struct vt_block *b)
     wire_start(&p->out, VT_TIER_FILE, 0, sizeof(p->out.tier_file));
     p->out.tier_file.block = b->id;
     p->out.tier_file.tier = 1;
+    p->out.tier_file.offset = 0;
     p->out.fd[0] = file;
     p->out.n_fds = 1;
     send_msg(p, link);
@@ -117,7 +119,9 @@ static bool push(struct pusher *p, int link, GRand *rand)
     wire_start(&p->out, VT_MOVE, ++p->seq, sizeof(*m) + n * sizeof(m->move[0]));
     m->count = n;
     m->fresh = 0;
-    m->cpu_ns = m->pages = 0;
+    m->cpu_ns = m->pages = m->rate = 0;
+    for (int t = 0; t < VT_TIERS; t++)      /* slots get used again, or not */
+        m->spare[t] = g_rand_boolean(rand) ? SPARE : 0;
     for (uint32_t i = 0; i < n; i++)
         m->move[i] = (struct vt_move_one){ .granule = first + i, .tier = !p->tier[first + i] };
     send_msg(p, link);

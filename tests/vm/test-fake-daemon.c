@@ -36,7 +36,7 @@ static void welcome_with(int fd, struct wire_msg *m, const char *device, uint64_
 static void say_other_version(int fd, struct wire_msg *m)
 {
     make_welcome(m, GRANULE);
-    m->h.version = 2;
+    m->h.version = VT_WIRE_VERSION + 1;
     peer_send_raw(fd, m, m->h.length);
 }
 
@@ -100,6 +100,7 @@ static void send_file(int fd, struct wire_msg *m, uint32_t block, off_t length)
     wire_start(m, VT_TIER_FILE, 0, sizeof(m->tier_file));
     m->tier_file.block = block;
     m->tier_file.tier = 1;
+    m->tier_file.offset = 0;
     m->fd[0] = memfd_create("fake", MFD_CLOEXEC);
     m->n_fds = 1;
     g_assert_cmpint(ftruncate(m->fd[0], length), ==, 0);
@@ -137,6 +138,8 @@ static void move_nonsense(int fd, struct wire_msg *m)
     wire_start(m, VT_MOVE, 5, sizeof(m->move) + sizeof(moves));
     m->move.count = G_N_ELEMENTS(moves);
     m->move.fresh = 0;
+    m->move.rate = 0;
+    memset(m->move.spare, 0, sizeof(m->move.spare));
     memcpy(m->move.move, moves, sizeof(moves));
     peer_send(fd, m);
     g_assert_cmpint(wire_recv(fd, m, PEER_MS, &err), ==, 0);
@@ -151,7 +154,7 @@ static const struct fake_daemon {
     peer_fn answer;
     const char *log;
 } daemons[] = {
-    { "version", say_other_version, "protocol version 2, this side speaks 1" },
+    { "version", say_other_version, "protocol version 3, this side speaks 2" },
     { "garbage", say_garbage, "bad magic 0x50545448: the peer does not speak vmtier" },
     { "truncated", say_too_little, "WELCOME says it has 168 bytes but has 100" },
     { "one-byte", peer_say_a_byte, "message of 1 bytes is shorter than a header" },

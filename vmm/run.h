@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * One run: neighbouring granules that go from one tier to another under one protection.
+ *
+ * run.c carries out the protocol; mover.c decides what makes a run.
+ */
+#ifndef VMTIER_RUN_H
+#define VMTIER_RUN_H
+
+#include "vmm/copy.h"
+#include "vmm/mover.h"
+#include "vmm/ram.h"
+
+#define RUN_PIECES  64          /* stretches that lie in one piece in both files */
+#define RUN_EXTENTS 64          /* stretches of data; more count as one */
+
+struct piece {
+    uint64_t at, length;        /* in the run */
+    uint64_t from, to;          /* in the areas of both tiers */
+    bool spare;                 /* the destination has memory, with stale contents */
+    bool whole;                 /* the source has no hole */
+};
+
+struct run {
+    struct ram_block *b;
+    uint32_t first, n;          /* granules */
+    unsigned from, to;          /* tiers; equal if only the slot changes */
+    bool bare;                  /* nobody uses the memory yet: no protection needed */
+    uint64_t offset, length;    /* in the block */
+    uint32_t n_pieces, n_data;
+    struct piece piece[RUN_PIECES];
+    struct copy_part data[RUN_EXTENTS]; /* addresses in the views */
+    struct {
+        uint64_t at;            /* in the run */
+        uint32_t piece;
+    } data_at[RUN_EXTENTS];
+    uint32_t arrived;           /* granules, when it is over */
+    uint64_t pages, helpers_ns; /* 4 KiB pages copied; CPU time of other threads */
+    uint64_t hold_ns;           /* from protection to wake-up */
+};
+
+/*
+ * Fills in the run for granules [first, first + n), all in tier `from`: takes slots for them in tier
+ * `to`. May shorten it. false: there is no slot for the first one.
+ */
+bool run_prepare(struct run *r, bool tidy);
+
+/* The same, with each granule's destination the slot of its own number. */
+bool run_prepare_exact(struct run *r);
+
+/*
+ * Carries it out. VT_ST_OK: all have arrived; else r->arrived of them have, and the others are where
+ * they were. The slots left behind, and those not needed after all, become spare. Under ram_lock().
+ */
+enum vt_status run_carry_out(struct run *r);
+
+/* Is no data at all in this range of a block's tier? Cheap. */
+bool run_is_empty(const struct ram_block *b, unsigned tier, uint64_t offset, uint64_t length);
+
+/* Time spent in each step, since the start. */
+void run_add_step(enum mover_step step, uint64_t ns);
+void run_get_steps(uint64_t ns[MOVER_STEPS]);
+
+#endif
