@@ -39,9 +39,10 @@ VM_SRC     := $(wildcard tests/vm/test-*.c)
 DEMO_SRC   := $(wildcard tests/demo/*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz-*.c)
 BENCH_SRC  := $(wildcard bench/*.c)
-# What the test programs of one directory share.
+# What the programs of one directory share. bench/lib is for tests of the plugin as well.
 UNIT_LIB_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 VM_LIB_SRC   := $(filter-out $(VM_SRC),$(wildcard tests/vm/*.c))
+BENCH_LIB_SRC := $(wildcard bench/lib/*.c)
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 pic = $(patsubst %.c,$(BUILD)/pic/%.o,$(1))
@@ -59,7 +60,8 @@ HOST_LIB := $(BUILD)/libvmtierd.a
 CLI_LIB  := $(BUILD)/libvmtiercli.a
 UNIT_LIB := $(BUILD)/libunit.a
 LAB_LIB  := $(BUILD)/liblab.a
-LIBS     := $(VMM_LIB) $(HOST_LIB) $(CLI_LIB) $(UNIT_LIB) $(LAB_LIB)
+BENCH_LIB := $(BUILD)/libbench.a
+LIBS     := $(VMM_LIB) $(HOST_LIB) $(CLI_LIB) $(UNIT_LIB) $(LAB_LIB) $(BENCH_LIB)
 
 UNIT_PROGRAMS  := $(call exe,$(UNIT_SRC))
 VM_PROGRAMS    := $(call exe,$(VM_SRC))
@@ -112,6 +114,7 @@ $(HOST_LIB): $(call obj,$(filter-out host/main.c,$(HOST_SRC)))
 $(CLI_LIB): $(call obj,$(filter-out host/cli/main.c,$(CLI_SRC)))
 $(UNIT_LIB): $(call obj,$(UNIT_LIB_SRC))
 $(LAB_LIB): $(call obj,$(VM_LIB_SRC))
+$(BENCH_LIB): $(call obj,$(BENCH_LIB_SRC))
 $(LIBS): $(BUILD)/.sources
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
@@ -122,7 +125,7 @@ $(LIBS): $(BUILD)/.sources
 # A test that is linked in its own way says so: "// link: FLAGS" in a line of its source.
 $(BUILD)/tests/unit/test-%: OWN_LIBS = $(shell sed -n 's|^// link: ||p' $(patsubst $(BUILD)/obj/%.o,%.c,$<))
 
-$(BUILD)/tests/unit/test-vmm-%: $(BUILD)/obj/tests/unit/test-vmm-%.o $(UNIT_LIB) $(VMM_LIB) $(HOST_LIB)
+$(BUILD)/tests/unit/test-vmm-%: $(BUILD)/obj/tests/unit/test-vmm-%.o $(UNIT_LIB) $(BENCH_LIB) $(VMM_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
@@ -147,7 +150,7 @@ $(BUILD)/tests/demo: $(call obj,$(DEMO_SRC)) $(LAB_LIB) $(CLI_LIB) $(HOST_LIB)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
 
-$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(VMM_LIB) $(HOST_LIB)
+$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_LIB) $(VMM_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
@@ -186,7 +189,7 @@ $(BUILD)/.flags: FORCE | toolchain
 	$(call stamp,$(CC) $(VT_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(VT_LDFLAGS) $(LDFLAGS))
 
 $(BUILD)/.sources: FORCE
-	$(call stamp,$(sort $(VMM_SRC) $(HOST_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(DEMO_SRC)))
+	$(call stamp,$(sort $(VMM_SRC) $(HOST_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(DEMO_SRC)))
 
 toolchain:
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) && command -v $(firstword $(CC)) >/dev/null || \

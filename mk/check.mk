@@ -11,6 +11,7 @@
 #:   check-lint       static analysis as tests   check-NAME   all tests with NAME in their path
 #:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
 #:   bench            run the benchmarks in bench/ (BENCHMARKING.md)
+#:   bench-move       the mover's alone: speed, stalls, vCPUs (~15 min); bench-move-quick: < 50 s
 #:
 #:   T=WORD           only tests with WORD in their path     make check T=qmp
 #:   JOBS=N           VM tests at a time (1)                 V=1       show commands
@@ -93,4 +94,9 @@ demo-parts: $(DEMO)
 bench: $(PROGRAMS) $(BENCH_PROGRAMS)
 	@$(if $(BENCH_PROGRAMS),set -e; for b in $(BENCH_PROGRAMS); do echo "# $$b"; $$b; done,echo 'bench/ has no programs yet')
 
-.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench
+bench-move: $(BUILD)/bench/move
+	@$<
+bench-move-quick: $(BUILD)/bench/move
+	@$< --quick
+
+.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick

@@ -166,7 +166,7 @@ static const struct fake_daemon {
     { "wrong-device", lend_null, "USERFAULTFD_IOC_NEW on the daemon's /dev/userfaultfd" },
     { "odd-granules", want_odd_granules, "the daemon wants granules of 3145728 bytes" },
     { "file-for-nothing", give_file_for_nothing, "TIER_FILE for block 99, tier 1" },
-    { "short-file", give_short_file, "the file of tier 1 is shorter than the block" },
+    { "short-file", give_short_file, "has no 67108864 bytes at offset 0" },
     { "greets-back", greet_back, "unexpected HELLO" },
     { "moves-nonsense", move_nonsense, "message of 1 bytes is shorter than a header" },
 };

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The mover's settings of one case, and its cost by step. */
+#ifndef VMTIER_BENCH_TUNE_H
+#define VMTIER_BENCH_TUNE_H
+
+#include "bench/lib/memory.h"
+
+#define BENCH_STEPS 10
+
+struct bench_tuning {
+    guint64 run_bytes;          /* longest run */
+    guint threads;
+    guint64 keep;               /* spare bytes kept in each of the two tiers */
+};
+
+void bench_tune(const struct bench_tuning *t);
+
+/* The steps' names; NULL ends them. ns per step since the start. */
+extern const char *const bench_step_names[BENCH_STEPS + 1];
+void bench_step_ns(guint64 ns[BENCH_STEPS]);
+
+/* Carries out a list; false if one of them was not moved, with its status in *status. */
+bool bench_move(struct vt_move_one *m, guint32 n, guint8 *status);
+
+#endif

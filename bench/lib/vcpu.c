@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What moves leave of a vCPU's throughput.
+ *
+ * A thread adds to random words of 256 MiB. Phases with moves and without alternate; counted are
+ * accesses per second in which the thread was running or could have run, that is wall time less what
+ * it waited in the run queue. A phase with moves is compared with the mean of the two phases around
+ * it, so that slow changes of the machine's speed cancel out. The rate is kept by moving one granule
+ * whenever it is due, taken at random, to the tier it is not in.
+ *
+ * The control, rate 0, does the same with a mover that only sleeps: it says what a ratio is worth.
+ */
+#include "bench/lib/move.h"
+#include "common/clock.h"
+
+#include <math.h>
+#include <stdatomic.h>
+
+#define SIZE     (256ull << 20)
+#define PHASE_NS 200000000ull
+#define PHASES   1024u
+#define BATCH    64u            /* accesses between two looks at the phase */
+
+struct phase {
+    double ops, ns;
+};
+
+struct vcpu {
+    const struct bench_memory *m;
+    atomic_uint phase;
+    atomic_bool stop;
+    struct phase phases[PHASES];
+};
+
+static void access_some(const struct vcpu *v, guint64 *random)
+{
+    for (guint i = 0; i < BATCH; i++) {
+        guint64 at = (guint64)bench_random(random) % (SIZE / 8);
+        volatile guint64 *word = (volatile guint64 *)(void *)v->m->host + at;
+
+        *word = *word + 1;
+    }
+}
+
+static gpointer run_vcpu(gpointer data)
+{
+    struct vcpu *v = data;
+    guint64 random = 3;
+    int delay = bench_delay_open();
+
+    bench_pin(0);
+    while (!atomic_load(&v->stop)) {
+        guint phase = atomic_load(&v->phase);
+        guint64 start = clock_ns(CLOCK_MONOTONIC), waited = bench_delay_ns(delay), n = 0;
+
+        for (; atomic_load(&v->phase) == phase && !atomic_load(&v->stop); n += BATCH)
+            access_some(v, &random);
+        v->phases[phase].ops = (double)n;
+        v->phases[phase].ns = (double)(clock_ns(CLOCK_MONOTONIC) - start) -
+                              (double)(bench_delay_ns(delay) - waited);
+    }
+    return NULL;
+}
+
+static void sleep_until(guint64 when)
+{
+    const struct timespec t = { .tv_sec = (time_t)(when / 1000000000u),
+                                .tv_nsec = (long)(when % 1000000000u) };
+
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
+
+/* Bytes moved in the phase; sleeps through it without a rate. */
+static guint64 one_phase(struct vcpu *v, guint rate, bool control, guint64 *random)
+{
+    guint64 start = clock_ns(CLOCK_MONOTONIC), granule = ram_granule(), moved = 0;
+    guint64 step = rate ? granule * 1000u / rate : PHASE_NS;
+    guint8 status;
+
+    for (guint64 due = start; rate && due < start + PHASE_NS; due += step) {
+        struct vt_move_one m = bench_toggle(v->m, bench_random(random) % v->m->b->count);
+
+        sleep_until(due);
+        if (!control && bench_move(&m, 1, &status))
+            moved += granule;
+    }
+    sleep_until(start + PHASE_NS);
+    return moved;
+}
+
+static double speed(const struct phase *p)
+{
+    return p->ns > 0 ? p->ops / p->ns : 0;
+}
+
+/* Phases without moves have even numbers. */
+static void compare(const struct vcpu *v, guint phases, struct vcpu_result *r)
+{
+    double ratio[PHASES], quiet[PHASES], sum = 0, squares = 0;
+    guint n = 0, q = 0;
+
+    for (guint i = 0; i < phases; i += 2)
+        quiet[q++] = speed(&v->phases[i]) * 1e3;
+    for (guint i = 1; i + 1 < phases; i += 2) {
+        double around = (speed(&v->phases[i - 1]) + speed(&v->phases[i + 1])) / 2;
+
+        ratio[n] = around > 0 ? speed(&v->phases[i]) / around : 0;
+        sum += ratio[n];
+        squares += ratio[n] * ratio[n];
+        n++;
+    }
+    r->ops = bench_spread(quiet, q).median;
+    r->ratio = bench_spread(ratio, n);
+    if (n > 1)
+        r->error = 1.253 * sqrt(MAX(squares / n - sum / n * sum / n, 0) / n);
+}
+
+static void run_phases(const struct bench_case *c, struct vcpu *v, struct vcpu_result *r)
+{
+    guint phases = MIN((guint)(c->seconds * 1000000000ull / PHASE_NS), PHASES) | 1u;
+    guint64 random = 11, moved = 0;
+    GThread *thread = g_thread_new("vcpu", run_vcpu, v);
+
+    bench_pin(1);
+    for (guint i = 0; i < phases; i++) {
+        atomic_store(&v->phase, i);
+        moved += one_phase(v, i & 1 ? (c->rate ? c->rate : 100) : 0, !c->rate, &random);
+    }
+    atomic_store(&v->stop, true);
+    g_thread_join(thread);
+    compare(v, phases, r);
+    r->moved_mbs = (double)moved / ((double)(phases / 2) * PHASE_NS / 1e3);
+}
+
+/* Half of the granules in each tier, and a pool in both. */
+static bool spread_out(const struct bench_memory *m)
+{
+    guint8 status;
+
+    for (guint32 i = 0; i < m->b->count * 3 / 2; i++) {
+        struct vt_move_one one = bench_toggle(m, i % m->b->count);
+
+        if (!bench_move(&one, 1, &status))
+            return false;
+    }
+    bench_memory_touch(m);
+    return true;
+}
+
+void bench_vcpu(const void *what, void *result)
+{
+    const struct bench_case *c = what;
+    struct vcpu_result *r = result;
+    struct bench_memory m;
+    struct vcpu *v;
+
+    if (!bench_case_open(c, SIZE, &m, r->why))
+        return;
+    if (!spread_out(&m)) {
+        g_strlcpy(r->why, "a move failed", sizeof(r->why));
+        return;
+    }
+    v = g_new0(struct vcpu, 1);
+    v->m = &m;
+    run_phases(c, v, r);
+    g_free(v);
+    r->ok = true;
+}
