@@ -17,10 +17,3 @@ bool bench_case_open(const struct bench_case *c, guint64 size, struct bench_memo
     bench_tune(&t);
     return true;
 }
-
-struct vt_move_one bench_toggle(const struct bench_memory *m, guint32 index)
-{
-    guint32 g = m->b->first + index;
-
-    return (struct vt_move_one){ .granule = g, .tier = !ram_tier[g] };
-}

@@ -60,7 +60,4 @@ void bench_vcpu(const void *what, void *result);
 /* Opens the case's memory and applies its settings; false with the reason in why[200]. */
 bool bench_case_open(const struct bench_case *c, guint64 size, struct bench_memory *m, char *why);
 
-/* The other tier of one granule, as a move. */
-struct vt_move_one bench_toggle(const struct bench_memory *m, guint32 index);
-
 #endif

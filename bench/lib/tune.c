@@ -28,3 +28,18 @@ bool bench_move(struct vt_move_one *m, guint32 n, guint8 *status)
         }
     return true;
 }
+
+guint64 bench_move_some(struct vt_move_one *m, guint32 n)
+{
+    struct mover_cost cost;
+
+    mover_carry_out(m, n, false, &cost);
+    return cost.pages;
+}
+
+struct vt_move_one bench_toggle(const struct bench_memory *m, guint32 index)
+{
+    guint32 g = m->b->first + index;
+
+    return (struct vt_move_one){ .granule = g, .tier = !ram_tier[g] };
+}

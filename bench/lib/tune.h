@@ -22,4 +22,10 @@ void bench_step_ns(guint64 ns[BENCH_STEPS]);
 /* Carries out a list; false if one of them was not moved, with its status in *status. */
 bool bench_move(struct vt_move_one *m, guint32 n, guint8 *status);
 
+/* The same, whatever becomes of them; returns how many pages were copied. */
+guint64 bench_move_some(struct vt_move_one *m, guint32 n);
+
+/* The other tier of one granule, by its place in the block, as a move. */
+struct vt_move_one bench_toggle(const struct bench_memory *m, guint32 index);
+
 #endif
