@@ -21,12 +21,12 @@
 #include <unistd.h>
 
 #define CHUNK  (256u << 10)         /* what a thread takes at a time */
-#define NT_MIN (16u << 10)          /* below this the caches are faster */
+#define STREAM_MIN (16u << 10)      /* below this the caches are faster */
 
 struct job {
     const struct copy_part *parts;
     unsigned n;
-    bool nontemporal;
+    bool past_caches;
     atomic_uint next;               /* chunk */
     _Atomic uint64_t cpu_ns;
 };
@@ -40,7 +40,7 @@ static struct {
 /* --- one thread's copying ------------------------------------------------------------------------ */
 
 /* 64 bytes at a time, pages are a multiple of that. */
-static void copy_past_caches(uint8_t *to, const uint8_t *from, uint64_t length)
+static void stream(uint8_t *to, const uint8_t *from, uint64_t length)
 {
     for (uint64_t i = 0; i < length; i += 64) {
         const __m128i *in = (const __m128i *)(const void *)(from + i);
@@ -57,12 +57,13 @@ static void copy_past_caches(uint8_t *to, const uint8_t *from, uint64_t length)
     _mm_sfence();
 }
 
-static void copy_one(uint8_t *to, const uint8_t *from, uint64_t length, bool nontemporal)
+/* Bytes [at, end) of a part. */
+static void copy_some(const struct copy_part *p, uint64_t at, uint64_t end, bool past_caches)
 {
-    if (nontemporal && length >= NT_MIN)
-        copy_past_caches(to, from, length);
+    if (past_caches && !p->cached && end - at >= STREAM_MIN)
+        stream(p->to + at, p->from + at, end - at);
     else
-        memcpy(to, from, length);
+        memcpy(p->to + at, p->from + at, end - at);
 }
 
 /* Copies chunk number `want` of the list; false: there are not so many. */
@@ -74,8 +75,7 @@ static bool copy_chunk(const struct job *j, unsigned want)
         uint64_t at = (uint64_t)want * CHUNK;
 
         if (want < chunks) {
-            copy_one(p->to + at, p->from + at, p->length - at < CHUNK ? p->length - at : CHUNK,
-                     j->nontemporal);
+            copy_some(p, at, p->length - at < CHUNK ? p->length : at + CHUNK, j->past_caches);
             return true;
         }
         want -= chunks;
@@ -175,16 +175,16 @@ static void await_helpers(void)
         sleep_on(&crew.busy, busy);
 }
 
-uint64_t copy_parts(const struct copy_part *parts, unsigned n, bool nontemporal)
+uint64_t copy_parts(const struct copy_part *parts, unsigned n, bool past_caches)
 {
-    struct job j = { .parts = parts, .n = n, .nontemporal = nontemporal };
+    struct job j = { .parts = parts, .n = n, .past_caches = past_caches };
     uint64_t total = 0;
 
     for (unsigned i = 0; i < n; i++)
         total += parts[i].length;
     if (!crew.wanted || total < 2 * CHUNK) {
         for (unsigned i = 0; i < n; i++)
-            copy_one(parts[i].to, parts[i].from, parts[i].length, nontemporal);
+            copy_some(&parts[i], 0, parts[i].length, past_caches);
         return 0;
     }
     call_helpers(&j);

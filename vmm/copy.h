@@ -15,13 +15,14 @@ struct copy_part {
     uint8_t *to;
     const uint8_t *from;
     uint64_t length;            /* whole pages */
+    bool cached;                /* the destination is in the caches, as it was just made */
 };
 
 /*
  * Copies all parts; they do not overlap. Returns the CPU time that threads other than the caller spent
  * on it. Only one caller at a time. Neither allocates nor waits for anything but its own threads.
  */
-uint64_t copy_parts(const struct copy_part *parts, unsigned n, bool nontemporal);
+uint64_t copy_parts(const struct copy_part *parts, unsigned n, bool past_caches);
 
 /* How many threads copy, the caller included: 1 to COPY_THREADS. Not while a copy is under way. */
 void copy_set_threads(unsigned n);

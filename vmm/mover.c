@@ -10,7 +10,8 @@
  * longer than the rate has in 20 ms: nothing is ever moved in a burst.
  *
  * Memory. What runs leave behind is spare; a list's later runs take it as their destination. At the
- * end of a list, and whenever it grows past SLACK, the surplus over `keep` is given back.
+ * end of a list, and whenever it grows past SLACK, the surplus over `keep` is given back. SLACK is
+ * small: memory that was just copied from is in the caches, and so is the next run's if it gets it.
  */
 #include "vmm/mover.h"
 #include "common/clock.h"
@@ -28,7 +29,7 @@
 
 #define HOLD_NS    400000u              /* what a run may take from protection to wake-up */
 #define RUN_MOST   (8ull << 20)         /* longest run by itself */
-#define SLACK      (32ull << 20)        /* spare bytes over `keep` while a list is under way */
+#define SLACK      (1ull << 20)         /* spare bytes over `keep` while a list is under way */
 #define PACE_SPAN  50                   /* a run moves no more than 1/50 s of the rate */
 
 static struct {

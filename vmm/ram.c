@@ -8,6 +8,8 @@
  */
 #include "vmm/ram.h"
 #include "common/fault.h"
+#include "vmm/pagemap.h"
+#include "vmm/pages.h"
 #include "vmm/pool.h"
 
 #include <errno.h>
@@ -77,6 +79,7 @@ int ram_init(struct vt_err *err)
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return vt_fail(err, errno, "reserving the placement table: %s", strerror(errno));
+    pagemap_init(NULL);             /* without it moves do more work than they must */
     ram_slot = (uint32_t *)(void *)p;
     ram_tier = p + slots;
     return 0;
@@ -220,6 +223,7 @@ int ram_set_file(struct ram_block *b, unsigned tier, int fd, uint64_t base, stru
     b->base[tier] = base;
     b->view[tier] = view;
     b->pool[tier] = pool;
+    b->small[tier] = pages_are_small(fd);
     return 0;
 }
 

@@ -39,6 +39,7 @@ struct ram_block {
     uint64_t base[VT_TIERS];    /* where in the file the block's area begins */
     uint8_t *view[VT_TIERS];    /* a second mapping of each area */
     struct pool *pool[VT_TIERS]; /* whose each slot is */
+    bool small[VT_TIERS];       /* the file has 4 KiB pages for sure */
     unsigned advice;            /* mask of advice_table rows to give again to a new mapping */
 };
 

@@ -17,14 +17,12 @@
  */
 #include "vmm/refault.h"
 #include "common/clock.h"
+#include "vmm/pagemap.h"
 #include "vmm/ram.h"
-#include "vmm/uapi.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define PROBE_BYTES   (64u << 10)
 #define BACKOFF_MIN   200u          /* ms */
@@ -43,8 +41,6 @@ struct probe {
 };
 
 static struct probe *probes;        /* [VT_GRANULES_MAX], reserved address space */
-static int pagemap = -1;
-static bool have_scan;
 static uint32_t cursor;
 static uint64_t spent_ns, seen_events;
 
@@ -54,65 +50,14 @@ int refault_init(struct vt_err *err)
 
     if (probes)
         return 0;
-    pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (pagemap < 0)
-        return vt_fail(err, errno, "/proc/self/pagemap: %s", strerror(errno));
+    if (pagemap_init(err))
+        return -ENODEV;
     p = mmap(NULL, VT_GRANULES_MAX * sizeof(struct probe), PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return vt_fail(err, errno, "reserving the probe table: %s", strerror(errno));
     probes = p;
-    have_scan = true;               /* until the kernel says ENOTTY */
     return 0;
-}
-
-/* --- how much of a range is mapped ------------------------------------------------------------ */
-
-static int scan_present(uint8_t *start, uint64_t length, uint32_t page)
-{
-    struct page_region region[PROBE_BYTES / 4096];
-    struct pm_scan_arg arg = {
-        .size = sizeof(arg), .start = (uintptr_t)start, .end = (uintptr_t)start + length,
-        .vec = (uintptr_t)region, .vec_len = sizeof(region) / sizeof(region[0]),
-        .category_mask = PAGE_IS_PRESENT, .return_mask = PAGE_IS_PRESENT,
-    };
-    long n = ioctl(pagemap, PAGEMAP_SCAN, &arg);
-    uint64_t bytes = 0;
-
-    if (n < 0)
-        return -errno;
-    for (long i = 0; i < n; i++)
-        bytes += region[i].end - region[i].start;
-    return (int)(bytes / page);
-}
-
-static int read_present(uint8_t *start, uint64_t length, uint32_t page)
-{
-    uint64_t entry[PROBE_BYTES / 4096];
-    size_t want = length / 4096 * sizeof(entry[0]);
-    int n = 0;
-
-    if (length > PROBE_BYTES)
-        want = sizeof(entry[0]);    /* one huge page: its first entry tells */
-    if (pread(pagemap, entry, want, (off_t)((uintptr_t)start / 4096 * sizeof(entry[0]))) !=
-        (ssize_t)want)
-        return -EIO;
-    for (size_t i = 0; i < want / sizeof(entry[0]); i++)
-        n += (int)(entry[i] >> 63);
-    return n * 4096 / (int)(page < PROBE_BYTES ? page : 4096);
-}
-
-static int present(uint8_t *start, uint64_t length, uint32_t page)
-{
-    int n = -ENOTTY;
-
-    if (have_scan)
-        n = scan_present(start, length, page);
-    if (n == -ENOTTY || n == -EINVAL) {
-        have_scan = false;
-        n = read_present(start, length, page);
-    }
-    return n;
 }
 
 /* --- one probe -------------------------------------------------------------------------------- */
@@ -170,7 +115,7 @@ static void poll_probe(struct probe *p, const struct ram_block *b, uint32_t gran
 {
     struct spot s = spot_of(b, granule, p);
     uint32_t left = s.pages - p->touched, fresh, age = now - p->armed_at;
-    int n = present(s.start, s.length, s.page);
+    int n = pagemap_count(s.start, s.length, s.page);
 
     if (n < p->touched)
         return;                     /* an error, or QEMU unmapped some itself */

@@ -29,6 +29,10 @@
  * Between 2 and 7 nothing here may allocate with malloc, write to a log or take a lock that a
  * thread could hold while it waits for a protected page.
  *
+ * Small pages. To make a 4 KiB page by touching it costs three times as much as by write(2), which
+ * neither takes a fault nor clears the page. So a short run into files of small pages that has to
+ * make its memory does that in step 3, by writing; a long one would hold up writers for too long.
+ *
  * Holes. Parts of the source that were never written are not copied: they are holes in the
  * destination as well. A spare slot has stale contents all over, so it only takes granules without
  * holes; for others it is punched first.
@@ -37,6 +41,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "vmm/fence.h"
+#include "vmm/pagemap.h"
 #include "vmm/pool.h"
 #include "vmm/refault.h"
 #include "vmm/uapi.h"
@@ -50,6 +55,8 @@
 #include <unistd.h>
 
 #define SMALL_PAGE 4096u
+#define SHORT_RUN  (128u << 10)
+#define WRITE_MOST (1u << 20)           /* bytes of a run whose memory is made while it is held */
 
 static _Atomic uint64_t step_ns[MOVER_STEPS];
 
@@ -214,8 +221,11 @@ static int find_data(struct run *r)
     r->n_data = 0;
     for (uint32_t p = 0; !rc && p < r->n_pieces; p++) {
         struct piece *q = &r->piece[p];
-        enum amount amount = count_data(r->b, r->from, q->from, q->length);
+        enum amount amount = EVERYTHING;
 
+        q->mapped = pagemap_is_full(r->b->view[r->from] + q->from, q->length);
+        if (!q->mapped)
+            amount = count_data(r->b, r->from, q->from, q->length);
         q->whole = amount == EVERYTHING;
         if (amount == EVERYTHING)
             add_data(r, p, q->from, q->from + q->length);
@@ -251,11 +261,40 @@ static int clear_stale(struct run *r)
     return 0;
 }
 
-/* Not each spare slot has all its memory: pages may have been discarded before it became one. */
-static bool has_memory(const struct run *r, const struct piece *q)
+/* Is the destination's memory to be made by writing to its file? */
+static bool to_be_written(const struct run *r, const struct piece *q)
 {
-    return r->b->page_size == SMALL_PAGE &&
-           count_data(r->b, r->to, q->to, q->length) == EVERYTHING;
+    if (r->length > WRITE_MOST || r->b->page_size != SMALL_PAGE || !r->b->small[r->to])
+        return false;
+    return !q->spare || count_data(r->b, r->to, q->to, q->length) != EVERYTHING;
+}
+
+/* Not each spare slot has all its memory: pages may have been discarded before it became one. */
+static int populate_piece(struct run *r, uint32_t p, uint32_t first, uint32_t end)
+{
+    struct piece *q = &r->piece[p];
+    const uint8_t *host = r->b->host + r->offset + q->at;
+    bool there = pagemap_is_full(r->b->view[r->to] + q->to, q->length);
+    int rc = 0;
+
+    q->write = !there && to_be_written(r, q);
+    if (q->write && !q->mapped && q->whole && pagemap_is_full(host, q->length)) {
+        r->data[first].from = host;         /* mapped here, so it need not be there */
+        q->mapped = true;
+    }
+    for (uint32_t i = first; !rc && i < end; i++) {
+        struct copy_part *d = &r->data[i];
+
+        rc = fault_at(FAULT_POPULATE_SOURCE);
+        if (!rc && !q->mapped)
+            rc = advise((uint8_t *)(uintptr_t)d->from, d->length, MADV_POPULATE_READ);
+        if (!rc && !there)
+            rc = fault_at(FAULT_POPULATE_DEST);
+        if (!rc && !there && !q->write)
+            rc = advise(d->to, d->length, MADV_POPULATE_WRITE);
+        d->cached = !there;
+    }
+    return rc;
 }
 
 /*
@@ -264,23 +303,12 @@ static bool has_memory(const struct run *r, const struct piece *q)
  */
 static int populate(struct run *r)
 {
-    uint32_t last = UINT32_MAX;
-    bool there = false;
     int rc = 0;
 
-    for (uint32_t i = 0; !rc && i < r->n_data; i++) {
-        const struct copy_part *d = &r->data[i];
-
-        if (r->data_at[i].piece != last)
-            there = has_memory(r, &r->piece[r->data_at[i].piece]);
-        last = r->data_at[i].piece;
-        rc = fault_at(FAULT_POPULATE_SOURCE);
-        if (!rc)
-            rc = advise((uint8_t *)(uintptr_t)d->from, d->length, MADV_POPULATE_READ);
-        if (!rc && !there)
-            rc = fault_at(FAULT_POPULATE_DEST);
-        if (!rc && !there)
-            rc = advise(d->to, d->length, MADV_POPULATE_WRITE);
+    for (uint32_t i = 0, end; !rc && i < r->n_data; i = end) {
+        for (end = i + 1; end < r->n_data && r->data_at[end].piece == r->data_at[i].piece; end++)
+            ;
+        rc = populate_piece(r, r->data_at[i].piece, i, end);
     }
     return rc;
 }
@@ -385,18 +413,35 @@ static uint32_t map_over(const struct run *r, int *rc)
     return r->n_pieces;
 }
 
-/* Was the guest's mapping in use, so that it will want it again? */
+/* Will the guest want its mapping again? Cold memory, and what it has not mapped now, can wait. */
 static bool wants_map_in(const struct run *r)
 {
-    return r->to <= r->from || r->b->page_size > SMALL_PAGE;
+    return r->used && (r->to <= r->from || r->b->page_size > SMALL_PAGE);
 }
 
+/* Then nothing can be added, and what discards memory needs ram_lock(). */
+static bool is_whole(const struct run *r)
+{
+    for (uint32_t p = 0; p < r->n_pieces; p++)
+        if (!r->piece[p].whole)
+            return false;
+    return true;
+}
+
+/*
+ * While userfaultfd does not know the mapping, a read fault maps sixteen small pages at once, writable;
+ * a long run is mapped faster still by UFFDIO_CONTINUE.
+ */
 static void map_in(const struct run *r, uint64_t length)
 {
+    uint8_t *host = r->b->host + r->offset;
+
     if (fault_at(FAULT_MAP_IN))
         return;
+    if (r->b->small[r->to] && r->length > SHORT_RUN && is_whole(r) && !uffd_map_in(host, length))
+        return;
     for (uint32_t i = 0; i < r->n_data && r->data_at[i].at < length; i++)
-        madvise(r->b->host + r->offset + r->data_at[i].at, r->data[i].length, MADV_POPULATE_WRITE);
+        madvise(host + r->data_at[i].at, r->data[i].length, MADV_POPULATE_READ);
 }
 
 /* Writes down where the first `length` bytes of the run are now. */
@@ -416,7 +461,6 @@ static void note_places(struct run *r, uint64_t length)
 static void settle(struct run *r, uint64_t length, uint64_t *since)
 {
     uint8_t *host = r->b->host + r->offset;
-    bool huge = r->b->page_size > SMALL_PAGE;
     int rc;
 
     note_places(r, length);
@@ -424,12 +468,12 @@ static void settle(struct run *r, uint64_t length, uint64_t *since)
         ram_readvise(r->b, r->offset, length);
     step(STEP_MAP, since);
     rc = fault_at(FAULT_REGISTER);
+    if (wants_map_in(r))
+        map_in(r, length);
+    step(STEP_MAP_IN, since);
     if (!rc)
         rc = uffd_register(host, length);
     step(STEP_REGISTER, since);
-    if (!rc && huge && wants_map_in(r))
-        map_in(r, length);
-    step(STEP_MAP_IN, since);
     if (fault_at(FAULT_WAKE) || uffd_wake(host, length))
         uffd_wake(host, length);
     step(STEP_WAKE, since);
@@ -443,6 +487,8 @@ static int protect(const struct run *r)
 {
     int rc = fault_at(FAULT_PROTECT);
 
+    if (!rc && r->used && r->b->small[r->from] && r->length > SHORT_RUN && !r->piece[0].write)
+        madvise(r->b->host + r->offset, r->length, MADV_DONTNEED);
     if (!rc)
         rc = uffd_protect(r->b->host + r->offset, r->length);
     if (rc == -ENOENT)
@@ -452,27 +498,38 @@ static int protect(const struct run *r)
     return rc;
 }
 
-static int copy(struct run *r)
+static int write_part(const struct run *r, const struct copy_part *d)
 {
-    struct mover_tuning t;
-    int rc = fault_at(FAULT_COPY);
+    const uint64_t to = r->b->base[r->to] + (uint64_t)(d->to - r->b->view[r->to]);
 
-    mover_get_tuning(&t);
-    if (rc)
-        return rc;
-    r->helpers_ns += copy_parts(r->data, r->n_data, !t.through_caches);
-    for (uint32_t i = 0; i < r->n_data; i++)
-        r->pages += r->data[i].length / SMALL_PAGE;
+    for (uint64_t done = 0; done < d->length;) {
+        ssize_t n = pwrite(r->b->file[r->to], d->from + done, d->length - done, (off_t)(to + done));
+
+        if (n <= 0 && errno != EINTR)
+            return n < 0 ? -errno : -ENOSPC;
+        done += n > 0 ? (uint64_t)n : 0;
+    }
     return 0;
 }
 
-/* Then nothing can be added, and what discards memory needs ram_lock(). */
-static bool is_whole(const struct run *r)
+static int copy(struct run *r)
 {
-    for (uint32_t p = 0; p < r->n_pieces; p++)
-        if (!r->piece[p].whole)
-            return false;
-    return true;
+    struct copy_part part[RUN_EXTENTS];
+    struct mover_tuning t;
+    unsigned n = 0;
+    int rc = fault_at(FAULT_COPY);
+
+    for (uint32_t i = 0; !rc && i < r->n_data; i++) {
+        if (r->piece[r->data_at[i].piece].write)
+            rc = write_part(r, &r->data[i]);
+        else
+            part[n++] = r->data[i];
+        r->pages += r->data[i].length / SMALL_PAGE;
+    }
+    mover_get_tuning(&t);
+    if (!rc)
+        r->helpers_ns += copy_parts(part, n, !t.through_caches);
+    return rc;
 }
 
 /* Steps 2 and 3: leaves the run protected and copied, or as it was. */
@@ -543,6 +600,7 @@ static enum vt_status carry_out(struct run *r, uint64_t *since)
     rc = make_ready(r, since);
     if (rc)
         return status_of(rc);
+    r->used = !r->bare && pagemap_is_used(r->b->host + r->offset, r->length);
     if (!fence_is_open(r))
         return VT_ST_BUSY;
     r->hold_ns = clock_ns(CLOCK_MONOTONIC);
@@ -557,10 +615,6 @@ enum vt_status run_carry_out(struct run *r)
     uint64_t since = clock_ns(CLOCK_MONOTONIC);
     enum vt_status st = carry_out(r, &since);
 
-    if (r->arrived && r->b->page_size == SMALL_PAGE && wants_map_in(r)) {
-        map_in(r, r->length);
-        step(STEP_MAP_IN, &since);
-    }
     give_slots(r);
     if (r->arrived)
         refault_forget(r->first, r->arrived);

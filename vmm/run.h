@@ -19,6 +19,8 @@ struct piece {
     uint64_t from, to;          /* in the areas of both tiers */
     bool spare;                 /* the destination has memory, with stale contents */
     bool whole;                 /* the source has no hole */
+    bool mapped;                /* ... and all of it is mapped in the view */
+    bool write;                 /* the destination has no memory: the copy makes it, see run.c */
 };
 
 struct run {
@@ -26,6 +28,7 @@ struct run {
     uint32_t first, n;          /* granules */
     unsigned from, to;          /* tiers; equal if only the slot changes */
     bool bare;                  /* nobody uses the memory yet: no protection needed */
+    bool used;                  /* the guest has a good part of it mapped */
     uint64_t offset, length;    /* in the block */
     uint32_t n_pieces, n_data;
     struct piece piece[RUN_PIECES];

@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 #define FEATURES \
-    (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED)
+    (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | \
+     UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_MINOR_SHMEM)
 
 static int context = -1;
 
@@ -61,13 +62,44 @@ static int call(unsigned long request, void *arg)
     return -EAGAIN;
 }
 
-int uffd_register(uint8_t *start, uint64_t length)
+static int enlist(uint8_t *start, uint64_t length, uint64_t mode)
 {
-    struct uffdio_register r = {
-        .range = { (uintptr_t)start, length }, .mode = UFFDIO_REGISTER_MODE_WP,
-    };
+    struct uffdio_register r = { .range = { (uintptr_t)start, length }, .mode = mode };
 
     return call(UFFDIO_REGISTER, &r);
+}
+
+int uffd_register(uint8_t *start, uint64_t length)
+{
+    return enlist(start, length, UFFDIO_REGISTER_MODE_WP);
+}
+
+/* Somebody may have mapped a page already: then the kernel stops there. */
+static int map_pages(uint8_t *start, uint64_t length)
+{
+    for (uint64_t done = 0; done < length;) {
+        struct uffdio_continue c = {
+            .range = { (uintptr_t)start + done, length - done },
+            .mode = UFFDIO_CONTINUE_MODE_DONTWAKE,
+        };
+
+        if (ioctl(context, UFFDIO_CONTINUE, &c) == 0)
+            return 0;
+        if (c.mapped > 0)
+            done += (uint64_t)c.mapped;
+        else if (errno == EEXIST)
+            done += 4096;
+        else if (errno != EAGAIN && errno != EINTR)
+            return -errno;
+    }
+    return 0;
+}
+
+int uffd_map_in(uint8_t *start, uint64_t length)
+{
+    int rc = enlist(start, length, UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR);
+
+    return rc ? rc : map_pages(start, length);
 }
 
 static int protect(uint8_t *start, uint64_t length, uint64_t mode)

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What of this process's memory is mapped right now, from /proc/self/pagemap. Any thread. */
+#ifndef VMTIER_PAGEMAP_H
+#define VMTIER_PAGEMAP_H
+
+#include "common/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Once, before the others; they say "no" or an error without it. */
+int pagemap_init(struct vt_err *err);
+
+/*
+ * How many pages of `page` bytes are mapped in [start, start + length), which is 64 KiB at most or
+ * one huge page. Or a negative errno.
+ */
+#define PAGEMAP_BYTES (64u << 10)
+int pagemap_count(const uint8_t *start, uint64_t length, uint32_t page);
+
+/* Is all of a range mapped? Stops at the first page that is not. false if the kernel cannot tell. */
+bool pagemap_is_full(const uint8_t *start, uint64_t length);
+
+/* Is a good part of a range mapped, an eighth at least? true if the kernel cannot tell. */
+bool pagemap_is_used(const uint8_t *start, uint64_t length);
+
+#endif
