@@ -30,7 +30,7 @@ struct speed_result {
     double move_gbs[BENCH_REPS], copy_gbs[BENCH_REPS];  /* per second of CPU time */
     double ratio[BENCH_REPS];
     double wall_gbs[BENCH_REPS], copy_wall_gbs[BENCH_REPS];
-    double step_us[BENCH_STEPS], granule_us;            /* CPU time of one granule */
+    double step_us[MOVER_STEPS], granule_us;            /* CPU time of one granule */
     guint64 huge_bytes;
 };
 

@@ -79,8 +79,8 @@ static void set_steps(JsonObject *o, const struct speed_result *s)
 {
     JsonObject *steps = json_object_new();
 
-    for (guint i = 0; bench_step_names[i]; i++)
-        json_object_set_double_member(steps, bench_step_names[i], s->step_us[i]);
+    for (guint i = 0; i < MOVER_STEPS; i++)
+        json_object_set_double_member(steps, mover_step_name(i), s->step_us[i]);
     json_object_set_object_member(o, "step_us_per_granule", steps);
 }
 
@@ -101,8 +101,8 @@ static void report_speed(struct bench_report *r, const struct bench_row *row, Js
     if (row->bar > 0)
         print_bar(r, o, ratio.median >= row->bar, ">=", row->bar);
     g_print("\n       us/granule %.2f:", s->granule_us);
-    for (guint i = 0; bench_step_names[i]; i++)
-        g_print(" %s %.2f", bench_step_names[i], s->step_us[i]);
+    for (guint i = 0; i < MOVER_STEPS; i++)
+        g_print(" %s %.2f", mover_step_name(i), s->step_us[i]);
 }
 
 static void report_stall(struct bench_report *r, const struct bench_row *row, JsonObject *o,
