@@ -27,9 +27,9 @@
 #define STALL(backing_, granule_, bar_) \
     { BENCH_STALL, { .backing = (backing_), .granule = (granule_), .keep = true, .threads = 1 }, \
       (bar_) }
-#define VCPU(backing_, granule_, rate_, bar_) \
+#define VCPU(backing_, granule_, rate_, control_, bar_) \
     { BENCH_VCPU, { .backing = (backing_), .granule = (granule_), .keep = true, .threads = 1, \
-                    .rate = (rate_) }, (bar_) }
+                    .rate = (rate_), .control = (control_) }, (bar_) }
 
 /* What the mover has to reach. */
 static const struct bench_row key_rows[] = {
@@ -45,24 +45,30 @@ static const struct bench_row key_rows[] = {
     STALL(BENCH_HUGETLB, 2 * M, 1),
     STALL(BENCH_THP, 2 * M, 1),
     STALL(BENCH_4K, 2 * M, 1),
-    VCPU(BENCH_THP, 2 * M, 100, 0.98),
-    VCPU(BENCH_4K, 2 * M, 100, 0.95),
+    VCPU(BENCH_THP, 2 * M, 100, BENCH_MOVES, 0.98),
+    VCPU(BENCH_4K, 2 * M, 100, BENCH_MOVES, 0.95),
 };
 
 /* What else is measured of stalls and vCPUs when there is time. */
 static const struct bench_row other_rows[] = {
     STALL(BENCH_4K, 4 * K, 0),
     STALL(BENCH_4K, 64 * K, 0),
-    VCPU(BENCH_4K, 2 * M, 0, 0),
-    VCPU(BENCH_4K, 2 * M, 500, 0),
-    VCPU(BENCH_4K, 64 * K, 100, 0),
-    VCPU(BENCH_4K, 64 * K, 500, 0),
-    VCPU(BENCH_4K, 4 * K, 100, 0),
-    VCPU(BENCH_THP, 2 * M, 0, 0),
-    VCPU(BENCH_THP, 2 * M, 500, 0),
-    VCPU(BENCH_HUGETLB, 2 * M, 0, 0),
-    VCPU(BENCH_HUGETLB, 2 * M, 100, 0),
-    VCPU(BENCH_HUGETLB, 2 * M, 500, 0),
+    VCPU(BENCH_4K, 2 * M, 100, BENCH_SLEEPS, 0),
+    VCPU(BENCH_4K, 2 * M, 100, BENCH_COPIES, 0),
+    VCPU(BENCH_4K, 2 * M, 500, BENCH_COPIES, 0),
+    VCPU(BENCH_4K, 2 * M, 500, BENCH_MOVES, 0),
+    VCPU(BENCH_4K, 64 * K, 100, BENCH_MOVES, 0),
+    VCPU(BENCH_4K, 64 * K, 500, BENCH_MOVES, 0),
+    VCPU(BENCH_4K, 4 * K, 100, BENCH_MOVES, 0),
+    VCPU(BENCH_THP, 2 * M, 100, BENCH_SLEEPS, 0),
+    VCPU(BENCH_THP, 2 * M, 100, BENCH_COPIES, 0),
+    VCPU(BENCH_THP, 2 * M, 500, BENCH_COPIES, 0),
+    VCPU(BENCH_THP, 2 * M, 500, BENCH_MOVES, 0),
+    VCPU(BENCH_HUGETLB, 2 * M, 100, BENCH_SLEEPS, 0),
+    VCPU(BENCH_HUGETLB, 2 * M, 100, BENCH_COPIES, 0),
+    VCPU(BENCH_HUGETLB, 2 * M, 500, BENCH_COPIES, 0),
+    VCPU(BENCH_HUGETLB, 2 * M, 100, BENCH_MOVES, 0),
+    VCPU(BENCH_HUGETLB, 2 * M, 500, BENCH_MOVES, 0),
 };
 
 static void run_row(struct bench_report *r, const struct bench_row *row, bool quick)
@@ -70,7 +76,7 @@ static void run_row(struct bench_report *r, const struct bench_row *row, bool qu
     struct bench_row copy = *row;
 
     copy.c.reps = quick ? 5 : 9;
-    copy.c.seconds = copy.kind == BENCH_VCPU ? (quick ? 7 : 20) : (quick ? 1 : 4);
+    copy.c.seconds = copy.kind == BENCH_VCPU ? (quick ? 6 : 20) : (quick ? 1 : 4);
     bench_report_run(r, &copy);
 }
 

@@ -11,6 +11,9 @@
 
 #define BENCH_REPS 15
 
+/* What goes on in a vCPU case's phases: moves, or less than that to compare with. */
+enum bench_control { BENCH_MOVES, BENCH_SLEEPS, BENCH_COPIES };
+
 /* What all kinds of cases have. */
 struct bench_case {
     enum bench_backing backing;
@@ -19,7 +22,8 @@ struct bench_case {
     bool keep;                  /* a pool of spare memory; else allocate, and punch afterwards */
     guint threads;
     guint reps;                 /* speed */
-    guint rate;                 /* vCPU: MB/s of moves; 0 is the control */
+    guint rate;                 /* vCPU: MB/s of moves */
+    enum bench_control control; /* vCPU */
     guint seconds;              /* stalls, vCPU */
 };
 
@@ -30,7 +34,7 @@ struct speed_result {
     double move_gbs[BENCH_REPS], copy_gbs[BENCH_REPS];  /* per second of CPU time */
     double ratio[BENCH_REPS];
     double wall_gbs[BENCH_REPS], copy_wall_gbs[BENCH_REPS];
-    double step_us[BENCH_STEPS], granule_us;            /* CPU time of one granule */
+    double step_us[MOVER_STEPS], granule_us;            /* CPU time of one granule */
     guint64 huge_bytes;
 };
 

@@ -13,6 +13,8 @@
 static const char *const kind_names[] = { "speed", "stall", "vcpu" };
 static_assert(G_N_ELEMENTS(kind_names) == BENCH_KINDS, "a kind has no name");
 
+static const char *const control_names[] = { "moves", "sleeps", "copies" };
+
 static void set_spread(JsonObject *o, const char *name, const struct bench_spread *s)
 {
     JsonObject *inner = json_object_new();
@@ -44,8 +46,10 @@ static void set_case(JsonObject *o, const struct bench_row *row)
     json_object_set_int_member(o, "run_bytes", (gint64)MAX(c->run_bytes, c->granule));
     json_object_set_string_member(o, "destination", c->keep ? "pool kept" : "allocated, punched");
     json_object_set_int_member(o, "threads", c->threads);
-    if (row->kind == BENCH_VCPU)
-        json_object_set_int_member(o, "moves_mbs", c->rate);
+    if (row->kind == BENCH_VCPU) {
+        json_object_set_int_member(o, "rate_mbs", c->rate);
+        json_object_set_string_member(o, "of", control_names[c->control]);
+    }
 }
 
 static char *size_text(guint64 bytes)
@@ -64,7 +68,7 @@ static void print_case(const struct bench_row *row)
     if (row->kind == BENCH_SPEED)
         g_print(" %u thread%s ", c->threads, c->threads > 1 ? "s" : " ");
     if (row->kind == BENCH_VCPU)
-        g_print(" %3u MB/s  ", c->rate);
+        g_print(" %3u MB/s %-6s", c->rate, control_names[c->control]);
 }
 
 static void print_bar(struct bench_report *r, JsonObject *o, bool ok, const char *sign, double bar)
@@ -79,8 +83,8 @@ static void set_steps(JsonObject *o, const struct speed_result *s)
 {
     JsonObject *steps = json_object_new();
 
-    for (guint i = 0; bench_step_names[i]; i++)
-        json_object_set_double_member(steps, bench_step_names[i], s->step_us[i]);
+    for (guint i = 0; i < MOVER_STEPS; i++)
+        json_object_set_double_member(steps, mover_step_name(i), s->step_us[i]);
     json_object_set_object_member(o, "step_us_per_granule", steps);
 }
 
@@ -101,8 +105,8 @@ static void report_speed(struct bench_report *r, const struct bench_row *row, Js
     if (row->bar > 0)
         print_bar(r, o, ratio.median >= row->bar, ">=", row->bar);
     g_print("\n       us/granule %.2f:", s->granule_us);
-    for (guint i = 0; bench_step_names[i]; i++)
-        g_print(" %s %.2f", bench_step_names[i], s->step_us[i]);
+    for (guint i = 0; i < MOVER_STEPS; i++)
+        g_print(" %s %.2f", mover_step_name(i), s->step_us[i]);
 }
 
 static void report_stall(struct bench_report *r, const struct bench_row *row, JsonObject *o,
@@ -131,8 +135,8 @@ static void report_vcpu(struct bench_report *r, const struct bench_row *row, Jso
     json_object_set_double_member(o, "standard_error", v->error);
     json_object_set_double_member(o, "million_accesses_per_s", v->ops);
     json_object_set_double_member(o, "moved_mbs", v->moved_mbs);
-    g_print(" ratio %.3f +- %.3f [%.3f %.3f] (%.1f M accesses/s, %.0f MB/s moved)",
-            v->ratio.median, v->error, v->ratio.q1, v->ratio.q3, v->ops, v->moved_mbs);
+    g_print(" ratio %.3f +- %.3f [%.3f %.3f] n=%u (%.1f M accesses/s, %.0f MB/s moved)",
+            v->ratio.median, v->error, v->ratio.q1, v->ratio.q3, v->ratio.n, v->ops, v->moved_mbs);
     if (row->bar > 0)
         print_bar(r, o, v->ratio.median >= row->bar, ">=", row->bar);
 }
@@ -160,6 +164,7 @@ static void run(const struct bench_row *row, union result *result)
 void bench_report_run(struct bench_report *r, const struct bench_row *row)
 {
     g_autofree union result *result = g_new0(union result, 1);
+    gint64 start = g_get_monotonic_time();
     JsonObject *o = json_object_new();
 
     set_case(o, row);
@@ -179,6 +184,7 @@ void bench_report_run(struct bench_report *r, const struct bench_row *row)
         report_vcpu(r, row, o, &result->vcpu);
     }
     g_print("\n");
+    json_object_set_double_member(o, "took_s", (double)(g_get_monotonic_time() - start) / 1e6);
     json_array_add_object_element(r->list[row->kind], o);
 }
 

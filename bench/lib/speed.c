@@ -133,7 +133,7 @@ static bool repeat(struct speed *s, struct speed_result *r)
 /* The first round makes what later ones find: pools, page tables, warm memory of the host. */
 static bool measure(struct speed *s, struct speed_result *r)
 {
-    guint64 before[BENCH_STEPS], after[BENCH_STEPS];
+    guint64 before[MOVER_STEPS], after[MOVER_STEPS];
     double granules = 0;
 
     if (!there_and_back(s))
@@ -145,7 +145,7 @@ static bool measure(struct speed *s, struct speed_result *r)
         granules += (double)s->bytes / (double)s->c->granule;
     }
     bench_step_ns(after);
-    for (guint i = 0; i < BENCH_STEPS; i++)
+    for (guint i = 0; i < MOVER_STEPS; i++)
         r->step_us[i] = (double)(after[i] - before[i]) / 1e3 / granules;
     return true;
 }

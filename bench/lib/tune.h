@@ -4,8 +4,7 @@
 #define VMTIER_BENCH_TUNE_H
 
 #include "bench/lib/memory.h"
-
-#define BENCH_STEPS 10
+#include "vmm/mover.h"
 
 struct bench_tuning {
     guint64 run_bytes;          /* longest run */
@@ -15,9 +14,8 @@ struct bench_tuning {
 
 void bench_tune(const struct bench_tuning *t);
 
-/* The steps' names; NULL ends them. ns per step since the start. */
-extern const char *const bench_step_names[BENCH_STEPS + 1];
-void bench_step_ns(guint64 ns[BENCH_STEPS]);
+/* ns per step since the start. */
+void bench_step_ns(guint64 ns[MOVER_STEPS]);
 
 /* Carries out a list; false if one of them was not moved, with its status in *status. */
 bool bench_move(struct vt_move_one *m, guint32 n, guint8 *status);

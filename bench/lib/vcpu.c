@@ -8,13 +8,18 @@
  * it, so that slow changes of the machine's speed cancel out. The rate is kept by moving one granule
  * whenever it is due, taken at random, to the tier it is not in.
  *
- * The control, rate 0, does the same with a mover that only sleeps: it says what a ratio is worth.
+ * A phase in which the thread had the processor for less than half of the time says little, nor does
+ * one next to it: such are left out.
+ *
+ * Two controls do the same with a mover that only sleeps, which says what a ratio is worth, and with
+ * one that only copies as many bytes between other places, which says what of it is the copy's.
  */
 #include "bench/lib/move.h"
 #include "common/clock.h"
 
 #include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #define SIZE     (256ull << 20)
 #define PHASE_NS 200000000ull
@@ -22,11 +27,14 @@
 #define BATCH    64u            /* accesses between two looks at the phase */
 
 struct phase {
-    double ops, ns;
+    double ops, ns, wall_ns;
 };
 
 struct vcpu {
     const struct bench_memory *m;
+    enum bench_control control;
+    uint8_t *from, *to;         /* for the one that only copies */
+    guint64 due;                /* the next move, ns from the phase's start */
     atomic_uint phase;
     atomic_bool stop;
     struct phase phases[PHASES];
@@ -52,12 +60,13 @@ static gpointer run_vcpu(gpointer data)
     while (!atomic_load(&v->stop)) {
         guint phase = atomic_load(&v->phase);
         guint64 start = clock_ns(CLOCK_MONOTONIC), waited = bench_delay_ns(delay), n = 0;
+        double wall;
 
         for (; atomic_load(&v->phase) == phase && !atomic_load(&v->stop); n += BATCH)
             access_some(v, &random);
-        v->phases[phase].ops = (double)n;
-        v->phases[phase].ns = (double)(clock_ns(CLOCK_MONOTONIC) - start) -
-                              (double)(bench_delay_ns(delay) - waited);
+        wall = (double)(clock_ns(CLOCK_MONOTONIC) - start);
+        v->phases[phase] = (struct phase){
+            (double)n, wall - (double)(bench_delay_ns(delay) - waited), wall };
     }
     return NULL;
 }
@@ -70,20 +79,28 @@ static void sleep_until(guint64 when)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }
 
+/* One granule; false if it was not moved. */
+static bool one_move(const struct vcpu *v, guint32 index)
+{
+    struct vt_move_one m = bench_toggle(v->m, index);
+    guint8 status;
+
+    if (v->control == BENCH_COPIES)
+        memcpy(v->to + index * ram_granule(), v->from + index * ram_granule(), ram_granule());
+    return v->control == BENCH_MOVES && bench_move(&m, 1, &status);
+}
+
 /* Bytes moved in the phase; sleeps through it without a rate. */
-static guint64 one_phase(struct vcpu *v, guint rate, bool control, guint64 *random)
+static guint64 one_phase(struct vcpu *v, guint rate, guint64 *random)
 {
     guint64 start = clock_ns(CLOCK_MONOTONIC), granule = ram_granule(), moved = 0;
     guint64 step = rate ? granule * 1000u / rate : PHASE_NS;
-    guint8 status;
 
-    for (guint64 due = start; rate && due < start + PHASE_NS; due += step) {
-        struct vt_move_one m = bench_toggle(v->m, bench_random(random) % v->m->b->count);
-
-        sleep_until(due);
-        if (!control && bench_move(&m, 1, &status))
-            moved += granule;
+    for (; rate && v->due < PHASE_NS; v->due += step) {
+        sleep_until(start + v->due);
+        moved += one_move(v, bench_random(random) % v->m->b->count) ? granule : 0;
     }
+    v->due -= rate ? PHASE_NS : 0;
     sleep_until(start + PHASE_NS);
     return moved;
 }
@@ -91,6 +108,11 @@ static guint64 one_phase(struct vcpu *v, guint rate, bool control, guint64 *rand
 static double speed(const struct phase *p)
 {
     return p->ns > 0 ? p->ops / p->ns : 0;
+}
+
+static bool is_sound(const struct phase *p)
+{
+    return p->ops > 0 && p->ns > p->wall_ns / 2;
 }
 
 /* Phases without moves have even numbers. */
@@ -102,9 +124,11 @@ static void compare(const struct vcpu *v, guint phases, struct vcpu_result *r)
     for (guint i = 0; i < phases; i += 2)
         quiet[q++] = speed(&v->phases[i]) * 1e3;
     for (guint i = 1; i + 1 < phases; i += 2) {
-        double around = (speed(&v->phases[i - 1]) + speed(&v->phases[i + 1])) / 2;
+        const struct phase *p = &v->phases[i];
 
-        ratio[n] = around > 0 ? speed(&v->phases[i]) / around : 0;
+        if (!is_sound(p - 1) || !is_sound(p) || !is_sound(p + 1))
+            continue;
+        ratio[n] = speed(p) / ((speed(p - 1) + speed(p + 1)) / 2);
         sum += ratio[n];
         squares += ratio[n] * ratio[n];
         n++;
@@ -124,7 +148,7 @@ static void run_phases(const struct bench_case *c, struct vcpu *v, struct vcpu_r
     bench_pin(1);
     for (guint i = 0; i < phases; i++) {
         atomic_store(&v->phase, i);
-        moved += one_phase(v, i & 1 ? (c->rate ? c->rate : 100) : 0, !c->rate, &random);
+        moved += one_phase(v, i & 1 ? c->rate : 0, &random);
     }
     atomic_store(&v->stop, true);
     g_thread_join(thread);
@@ -162,6 +186,16 @@ void bench_vcpu(const void *what, void *result)
     }
     v = g_new0(struct vcpu, 1);
     v->m = &m;
+    v->control = c->control;
+    if (c->control == BENCH_COPIES) {
+        v->from = bench_memory_more(&m, SIZE);
+        v->to = bench_memory_more(&m, SIZE);
+    }
+    if (c->control == BENCH_COPIES && (!v->from || !v->to)) {
+        g_strlcpy(r->why, "no memory to copy", sizeof(r->why));
+        g_free(v);
+        return;
+    }
     run_phases(c, v, r);
     g_free(v);
     r->ok = true;
