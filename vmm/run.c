@@ -428,6 +428,19 @@ static bool is_whole(const struct run *r)
     return true;
 }
 
+/* The first `length` bytes, which are in their new place already, with nothing registered. */
+static void map_anew(const struct run *r, uint64_t length)
+{
+    for (uint32_t p = 0; p < r->n_pieces && r->piece[p].at < length; p++) {
+        const struct piece *q = &r->piece[p];
+
+        if (map_range(r->b, r->to, r->offset + q->at, q->length, q->to))
+            mover_freeze(true, "block %s, offset %#llx: userfaultfd would not let go of it",
+                         r->b->name, (unsigned long long)(r->offset + q->at));
+    }
+    ram_readvise(r->b, r->offset, length);
+}
+
 /*
  * While userfaultfd does not know the mapping, a read fault maps sixteen small pages at once, writable;
  * a long run is mapped faster still by UFFDIO_CONTINUE.
@@ -438,8 +451,11 @@ static void map_in(const struct run *r, uint64_t length)
 
     if (fault_at(FAULT_MAP_IN))
         return;
-    if (r->b->small[r->to] && r->length > SHORT_RUN && is_whole(r) && !uffd_map_in(host, length))
+    if (r->b->small[r->to] && r->length > SHORT_RUN && is_whole(r)) {
+        if (uffd_map_in(host, length))
+            map_anew(r, length);
         return;
+    }
     for (uint32_t i = 0; i < r->n_data && r->data_at[i].at < length; i++)
         madvise(host + r->data_at[i].at, r->data[i].length, MADV_POPULATE_READ);
 }

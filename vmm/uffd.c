@@ -75,7 +75,7 @@ int uffd_register(uint8_t *start, uint64_t length)
 }
 
 /* Somebody may have mapped a page already: then the kernel stops there. */
-static int map_pages(uint8_t *start, uint64_t length)
+static void map_pages(uint8_t *start, uint64_t length)
 {
     for (uint64_t done = 0; done < length;) {
         struct uffdio_continue c = {
@@ -84,22 +84,29 @@ static int map_pages(uint8_t *start, uint64_t length)
         };
 
         if (ioctl(context, UFFDIO_CONTINUE, &c) == 0)
-            return 0;
+            return;
         if (c.mapped > 0)
             done += (uint64_t)c.mapped;
         else if (errno == EEXIST)
             done += 4096;
         else if (errno != EAGAIN && errno != EINTR)
-            return -errno;
+            return;
     }
-    return 0;
 }
 
+/*
+ * The mode for it must not stay: later faults would wait for somebody to answer them, and a second
+ * UFFDIO_REGISTER only ever adds to the mode.
+ */
 int uffd_map_in(uint8_t *start, uint64_t length)
 {
-    int rc = enlist(start, length, UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR);
+    struct uffdio_range range = { (uintptr_t)start, length };
+    int rc = enlist(start, length, UFFDIO_REGISTER_MODE_MINOR);
 
-    return rc ? rc : map_pages(start, length);
+    if (rc)
+        return 0;
+    map_pages(start, length);           /* what it leaves out is mapped when it is touched */
+    return call(UFFDIO_UNREGISTER, &range);
 }
 
 static int protect(uint8_t *start, uint64_t length, uint64_t mode)

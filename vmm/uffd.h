@@ -26,7 +26,8 @@ int uffd_wake(uint8_t *start, uint64_t length);
 
 /*
  * Maps a range of small pages that all have contents in the file, several times faster than faults do.
- * uffd_register() has to follow: until then who faults there waits.
+ * For a range that is not registered, and is not afterwards. An error means that it may be, in a
+ * mode in which the guest's faults wait for ever: map it anew.
  */
 int uffd_map_in(uint8_t *start, uint64_t length);
 
