@@ -61,6 +61,7 @@ static JsonArray *view_tiers(struct vm *vm, const struct vm_stats *s)
         json_object_set_string_member(o, "name", vm->daemon->tiers->tier[t].name);
         put_int(o, "ledger_bytes", s->ledger_bytes[t]);
         put_int(o, "file_bytes", s->file_bytes[t]);
+        put_int(o, "spare_bytes", s->spare_bytes[t]);
         put_int(o, "granules", s->granules[t]);
         json_object_set_boolean_member(o, "emulated", vm->daemon->tiers->tier[t].emulated);
         json_array_add_object_element(list, o);

@@ -109,8 +109,16 @@ static void put_counters(FILE *f)
     fputs(", \"moves\": {", f);
     for (unsigned i = 0; i < VT_ST_END; i++)
         fprintf(f, "\"%s\": %llu, ", wire_status_name(i), (unsigned long long)m.moved[i]);
-    fprintf(f, "\"runs\": %llu, \"pages\": %llu, \"cpu-ns\": %llu}",
+    fprintf(f, "\"runs\": %llu, \"pages\": %llu, \"cpu-ns\": %llu, \"step-ns\": {",
             (unsigned long long)m.runs, (unsigned long long)m.pages, (unsigned long long)m.cpu_ns);
+    for (unsigned i = 0; i < MOVER_STEPS; i++)
+        fprintf(f, "%s\"%s\": %llu", i ? ", " : "", mover_step_name(i),
+                (unsigned long long)m.step_ns[i]);
+    fputs("}, \"spare\": {", f);
+    for (unsigned t = 0; t < VT_TIERS && link_tier_name(t)[0]; t++)
+        fprintf(f, "%s\"%s\": %llu", t ? ", " : "", link_tier_name(t),
+                (unsigned long long)m.spare[t]);
+    fputs("}}", f);
     fprintf(f, ", \"fence\": {\"submissions\": %llu, \"in-flight\": %llu, \"refused\": %llu, "
             "\"waited\": %llu, \"overflows\": %llu, \"unseen\": %llu}",
             (unsigned long long)d.submissions, (unsigned long long)d.in_flight,

@@ -257,9 +257,12 @@ static char *tier_text(JsonObject *vm, JsonObject *tier)
     gint64 ram = js_int(vm, "ram_bytes");
     g_autofree char *bar = fmt_bar(ram > 0 ? (double)file / (double)ram : 0, 2 * BAR_CELLS);
     g_autofree char *bytes = fmt_size(file), *booked = fmt_size(ledger);
+    g_autofree char *spare = fmt_size(js_int(tier, "spare_bytes"));
 
-    return g_strdup_printf("%s %s, %" G_GINT64_FORMAT " granules (%s by the ledger)", bar, bytes,
-                           js_int(tier, "granules"), booked);
+    return g_strdup_printf("%s %s, %" G_GINT64_FORMAT " granules (%s by the ledger%s%s%s)", bar, bytes,
+                           js_int(tier, "granules"), booked, js_int(tier, "spare_bytes") ? ", " : "",
+                           js_int(tier, "spare_bytes") ? spare : "",
+                           js_int(tier, "spare_bytes") ? " spare" : "");
 }
 
 static char *hit_text(JsonObject *vm)

@@ -186,12 +186,13 @@ static char *tier_fault(struct tiered *t, JsonObject *tier, const char *file)
     const char *name = json_object_get_string_member(tier, "name");
     uint64_t ledger = (uint64_t)json_object_get_int_member(tier, "ledger_bytes");
     uint64_t files = (uint64_t)json_object_get_int_member(tier, "file_bytes");
+    uint64_t spare = (uint64_t)json_object_get_int_member(tier, "spare_bytes");
     uint64_t granules = (uint64_t)json_object_get_int_member(tier, "granules");
     uint64_t real = memfd_bytes(t->vm->qemu->pid, file), there = tiered_granules(t->vm, name);
 
-    if (files > ledger)
-        return g_strdup_printf("%s: files of %" PRIu64 " bytes, ledger of %" PRIu64, name, files,
-                               ledger);
+    if (files > ledger + spare)
+        return g_strdup_printf("%s: files of %" PRIu64 " bytes, ledger of %" PRIu64 ", %" PRIu64
+                               " spare", name, files, ledger, spare);
     /* The guest may have touched new memory since the daemon's round. */
     if (files > real || real - files > 4 * MIB)
         return g_strdup_printf("%s: files of %" PRIu64 " bytes, really %" PRIu64, name, files, real);
