@@ -112,10 +112,15 @@ static void put_counters(FILE *f)
     fprintf(f, "\"runs\": %llu, \"pages\": %llu, \"cpu-ns\": %llu}",
             (unsigned long long)m.runs, (unsigned long long)m.pages, (unsigned long long)m.cpu_ns);
     fprintf(f, ", \"fence\": {\"submissions\": %llu, \"in-flight\": %llu, \"refused\": %llu, "
-            "\"waited\": %llu, \"overflows\": %llu, \"unseen\": %llu}",
+            "\"waited\": %llu, \"overflows\": %llu, \"unseen\": %llu",
             (unsigned long long)d.submissions, (unsigned long long)d.in_flight,
             (unsigned long long)d.refused, (unsigned long long)d.waited,
             (unsigned long long)d.overflows, (unsigned long long)d.unseen);
+    fprintf(f, ", \"holds\": %llu, \"hold-p50-ns\": %llu, \"hold-p99-ns\": %llu, "
+            "\"hold-max-ns\": %llu, \"wait-p99-ns\": %llu, \"wait-max-ns\": %llu}",
+            (unsigned long long)d.holds, (unsigned long long)d.hold_p50_ns,
+            (unsigned long long)d.hold_p99_ns, (unsigned long long)d.hold_max_ns,
+            (unsigned long long)d.wait_p99_ns, (unsigned long long)d.wait_max_ns);
 }
 
 static void put_sources(FILE *f)
