@@ -34,6 +34,15 @@ void fence_release(void);
 /* Whether fence_hold() would fail now. For a look before work that a DMA would make useless. */
 bool fence_busy(const uint8_t *host, uint64_t length);
 
+/*
+ * Whether the kernel has ever been asked to send guest memory without copying it: from then on it may
+ * read a page long after the call, and nothing tells until when. A page that was moved away keeps what
+ * it had for such a reader only if nobody else writes to it: give it back, do not use it again.
+ *
+ * Ask after the other file is mapped: a sender that pinned the old page has said so before it did.
+ */
+bool fence_zero_copy(void);
+
 struct fence_stats {
     uint64_t submissions;       /* requests with buffers handed to the kernel */
     uint64_t in_flight;         /* such requests now, as far as completions were looked for */
