@@ -54,9 +54,43 @@ static void add_drive(GPtrArray *args, const struct diskvm_options *o, const cha
     for (gsize i = 0; i < G_N_ELEMENTS(drive); i++)
         g_ptr_array_add(args, drive[i] ? g_strdup(drive[i]) : g_strdup_printf(
             "if=none,id=d0,format=raw,file=%s,cache=none,aio=%s", disk, o->aio));
+}
+
+static void add_extra(GPtrArray *args, const struct diskvm_options *o)
+{
     for (const char *const *arg = o->extra; arg && *arg; arg++)
         g_ptr_array_add(args, g_strdup(*arg));
     g_ptr_array_add(args, NULL);
+}
+
+static bool is_there(void *path)
+{
+    return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+/* Returns its -drive. */
+static char *start_nbd(struct diskvm *d)
+{
+    g_autofree char *disk = diskvm_make_disk(d->lab, "other.raw");
+    g_autofree char *path = lab_path(d->lab, "nbd");
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL);     /* it wants that */
+    const char *const argv[] = { "qemu-nbd", "--persistent", "--format=raw", "--shared=2",
+                                 "--socket", absolute, disk, NULL };
+
+    d->nbd = child_start(d->lab, "qemu-nbd", argv);
+    if (!lab_wait(is_there, path, BOOT_S))
+        g_error("qemu-nbd does not listen");
+    return g_strdup_printf("if=none,id=d1,format=raw,file=nbd:unix:%s", absolute);
+}
+
+static void add_nbd(GPtrArray *args, struct diskvm *d)
+{
+    const char *const rest[] = { "-device", "virtio-blk-pci,drive=d1,id=v1" };
+
+    g_ptr_array_add(args, g_strdup("-drive"));
+    g_ptr_array_add(args, start_nbd(d));
+    for (gsize i = 0; i < G_N_ELEMENTS(rest); i++)
+        g_ptr_array_add(args, g_strdup(rest[i]));
 }
 
 static void start_vm(struct diskvm *d, const char *name, const struct diskvm_options *o,
@@ -65,10 +99,13 @@ static void start_vm(struct diskvm *d, const char *name, const struct diskvm_opt
     g_autoptr(GPtrArray) args = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *append = g_strconcat(
         "vmt.foot=32M vmt.hot=8M vmt.mode=idle ",
-        o->disk ? o->disk : "vmt.disk=4 vmt.diskwrites=1", NULL);
+        o->disk ? o->disk : "vmt.disk=4 vmt.diskwrites=1", o->nbd ? " vmt.otherdisk=1" : NULL, NULL);
     g_autofree char *qemu10 = o->qemu10 ? vm_qemu10() : NULL;
 
     add_drive(args, o, disk);
+    if (o->nbd)
+        add_nbd(args, d);
+    add_extra(args, o);
     if (o->no_fence)
         g_setenv("VMTIER_TEST_NO_FENCE", "1", TRUE);
     d->vm = vm_start(d->lab, name, &(struct vm_options){
@@ -103,6 +140,8 @@ void diskvm_end(struct diskvm *d)
     if (d->pusher)
         pusher_end(d->pusher);
     vm_free(d->vm);
+    if (d->nbd)
+        child_free(d->nbd);
     lab_free(d->lab);
 }
 

@@ -20,6 +20,7 @@ struct diskvm_options {
     const char *aio;                /* of the drive "d0", cache=none: native, io_uring, threads */
     bool iothread, qemu10;
     bool no_plugin, no_fence;
+    bool nbd;                       /* a second drive, "d1", from a qemu-nbd; the guest reads it */
     uint64_t granule;               /* default 64 KiB */
     const char *disk;               /* what the guest does: "vmt.disk=4 vmt.diskwrites=1" by default */
     const char *const *extra;       /* further arguments for QEMU, up to a NULL */
@@ -29,6 +30,7 @@ struct diskvm {
     struct lab *lab;
     struct pusher *pusher;          /* does not move yet; NULL without a plugin */
     struct vm *vm;
+    struct child *nbd;
 };
 
 /* A file of DISK_BYTES with every sector signed, as the guest expects it. */
