@@ -9,10 +9,9 @@
  *
  * Not hooked, because they cannot be DMA into guest memory: read, write, readv and writev, which
  * QEMU uses for streams (migration, monitors, sockets, pipes), where O_DIRECT cannot work for want
- * of aligned offsets; recvmsg and sendmsg, which copy. A sendmsg with MSG_ZEROCOPY (migration) pins
- * pages, but only reads them: it may send a page as it was before the move, and migration sends
- * pages again that were written since. All of these copy through the page tables and wait for a
- * write-protected page like a vCPU does.
+ * of aligned offsets; recvmsg and sendmsg, which copy. All of these copy through the page tables and
+ * wait for a write-protected page like a vCPU does. What pins pages for longer than its call (sends
+ * without a copy, RDMA) is in fence-pin.c.
  *
  * Buffered positioned I/O is safe as well, but whether a file is opened O_DIRECT may change at any
  * time, and asking costs more than the entry in the table.
@@ -135,6 +134,7 @@ static int hook_ioctl(int fd, unsigned long request, void *argument)
 {
     if ((uint32_t)request == SG_IO && argument)
         return scsi_ioctl(fd, request, argument);
+    fence_note_ioctl((uint32_t)request);
     return real_ioctl(fd, request, argument);
 }
 

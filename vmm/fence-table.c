@@ -19,6 +19,8 @@
  * - Where something is not known (no room, unknown request) everything counts as busy: `unseen`.
  */
 #include "vmm/fence-table.h"
+#include "common/clock.h"
+#include "vmm/fence-time.h"
 #include "vmm/fence.h"
 
 #include <pthread.h>
@@ -68,8 +70,11 @@ static struct {
     pthread_mutex_t holder;
     pthread_cond_t over;
     uint64_t start, end, turn;
+    uint64_t since;                 /* when it was held: its holder's */
     bool on, met;
 } hold = { .holder = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER };
+
+static struct fence_times holds, waits;
 
 /* --- pieces --------------------------------------------------------------------------------- */
 
@@ -352,14 +357,43 @@ void fence_enter(void)
     hold.met = false;
 }
 
+static void wait_for_release(void)
+{
+    uint64_t turn = hold.turn, start = clock_ns(CLOCK_MONOTONIC);
+
+    table.stats.waited++;
+    while (hold.on && hold.turn == turn)
+        pthread_cond_wait(&hold.over, &table.lock);
+    fence_times_note(&waits, clock_ns(CLOCK_MONOTONIC) - start);
+}
+
 void fence_leave(void)
 {
-    uint64_t turn = hold.turn;
-
-    table.stats.waited += hold.met;
-    for (bool met = hold.met; met && hold.on && hold.turn == turn;)
-        pthread_cond_wait(&hold.over, &table.lock);
+    if (hold.met)
+        wait_for_release();
     pthread_mutex_unlock(&table.lock);
+}
+
+/* Under table.lock. */
+static bool meets_dma(uint64_t start, uint64_t end)
+{
+    bool busy;
+
+    fence_aio.scan();
+    fence_uring.scan();
+    busy = in_flight_into(start, end);
+    table.stats.refused += busy;
+    return busy;
+}
+
+bool fence_busy(const uint8_t *host, uint64_t length)
+{
+    bool busy;
+
+    pthread_mutex_lock(&table.lock);
+    busy = meets_dma((uintptr_t)host, (uintptr_t)host + length);
+    pthread_mutex_unlock(&table.lock);
+    return busy;
 }
 
 bool fence_hold(const uint8_t *host, uint64_t length)
@@ -369,11 +403,9 @@ bool fence_hold(const uint8_t *host, uint64_t length)
 
     pthread_mutex_lock(&hold.holder);
     pthread_mutex_lock(&table.lock);
-    fence_aio.scan();
-    fence_uring.scan();
-    busy = in_flight_into(start, end);
-    table.stats.refused += busy;
+    busy = meets_dma(start, end);
     hold.on = !busy;
+    hold.since = clock_ns(CLOCK_MONOTONIC);
     hold.start = start;
     hold.end = end;
     hold.turn++;
@@ -389,6 +421,7 @@ void fence_release(void)
     hold.on = false;
     pthread_cond_broadcast(&hold.over);
     pthread_mutex_unlock(&table.lock);
+    fence_times_note(&holds, clock_ns(CLOCK_MONOTONIC) - hold.since);
     pthread_mutex_unlock(&hold.holder);
 }
 
@@ -397,4 +430,15 @@ void fence_get_stats(struct fence_stats *stats)
     pthread_mutex_lock(&table.lock);
     *stats = table.stats;
     pthread_mutex_unlock(&table.lock);
+    stats->holds = fence_times_count(&holds);
+    stats->hold_p50_ns = fence_times_quantile(&holds, .5);
+    stats->hold_p99_ns = fence_times_quantile(&holds, .99);
+    stats->hold_max_ns = holds.longest;
+    stats->wait_p99_ns = fence_times_quantile(&waits, .99);
+    stats->wait_max_ns = waits.longest;
+}
+
+uint64_t fence_hold_ns(double share)
+{
+    return fence_times_quantile(&holds, share);
 }

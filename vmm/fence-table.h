@@ -25,7 +25,8 @@ enum fence_owner {
     FENCE_RING,
     FENCE_AIO = FENCE_RING,
     FENCE_URING = FENCE_AIO + 256,
-    FENCE_OWNERS = FENCE_URING + 256,
+    FENCE_PIN = FENCE_URING + 256,      /* no ring, but known by a key as well */
+    FENCE_OWNERS,
 };
 
 /*
@@ -73,7 +74,10 @@ struct fence_engine {
     void (*scan)(void);                 /* looks for completions, inside the table */
 };
 
-extern const struct fence_engine fence_aio, fence_uring, fence_sync;
+extern const struct fence_engine fence_aio, fence_uring, fence_sync, fence_pin;
+
+/* Every ioctl of QEMU's, before it is done; changes no errno. */
+void fence_note_ioctl(unsigned request);
 
 #define FENCE_HOOK(symbol_, needed_by_) \
     { #symbol_, (void *)hook_##symbol_, (void **)&real_##symbol_, needed_by_ }

@@ -28,7 +28,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define RINGS             (FENCE_OWNERS - FENCE_URING)
+#define RINGS             (FENCE_PIN - FENCE_URING)
 #define TIMEOUT_MULTISHOT (1u << 6)     /* Linux 6.4 */
 
 /* What a request does with buffers. MANY: and it makes more than one CQE. Unknown: anything. */

@@ -3,7 +3,7 @@
  * The fence: installs the engines' hooks, and knows which block drivers they cover.
  *
  * The table of requests is in fence-table.c; how each engine sees submissions and completions, in
- * fence-aio.c, fence-uring.c and fence-sync.c.
+ * fence-aio.c, fence-uring.c, fence-sync.c and fence-pin.c.
  */
 #include "vmm/fence.h"
 #include "vmm/fence-table.h"
@@ -12,7 +12,9 @@
 #include <errno.h>
 #include <string.h>
 
-static const struct fence_engine *const engines[] = { &fence_sync, &fence_aio, &fence_uring };
+static const struct fence_engine *const engines[] = {
+    &fence_sync, &fence_aio, &fence_uring, &fence_pin,
+};
 
 /*
  * Ways to hand a buffer to the kernel that no hook sees. No known QEMU has them; one that does must

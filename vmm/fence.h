@@ -31,15 +31,33 @@ int fence_init(struct vt_err *err);
 bool fence_hold(const uint8_t *host, uint64_t length);
 void fence_release(void);
 
+/* Whether fence_hold() would fail now. For a look before work that a DMA would make useless. */
+bool fence_busy(const uint8_t *host, uint64_t length);
+
+/*
+ * Whether the kernel has ever been asked to send guest memory without copying it: from then on it may
+ * read a page long after the call, and nothing tells until when. A page that was moved away keeps what
+ * it had for such a reader only if nobody else writes to it: give it back, do not use it again.
+ *
+ * Ask after the other file is mapped: a sender that pinned the old page has said so before it did.
+ */
+bool fence_zero_copy(void);
+
 struct fence_stats {
     uint64_t submissions;       /* requests with buffers handed to the kernel */
     uint64_t in_flight;         /* such requests now, as far as completions were looked for */
-    uint64_t refused;           /* fence_hold() calls that met a DMA */
+    uint64_t refused;           /* fence_hold() and fence_busy() calls that met a DMA */
     uint64_t waited;            /* submissions that met a held range */
     uint64_t overflows;         /* requests the table had no room for: everything counts as busy */
     uint64_t unseen;            /* of those in flight, requests that keep everything busy now */
+    uint64_t holds;             /* ranges held and released */
+    uint64_t hold_p50_ns, hold_p99_ns, hold_max_ns;     /* how long */
+    uint64_t wait_p99_ns, wait_max_ns;                  /* how long the submissions waited that did */
 };
 void fence_get_stats(struct fence_stats *stats);
+
+/* How long this share (0 to 1) of the ranges were held at most; an estimate, see fence-time.h. */
+uint64_t fence_hold_ns(double share);
 
 /*
  * A block driver vmtier's hooks do not cover, by the driver's name ("rbd", "iscsi", ...): why, or

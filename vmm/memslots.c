@@ -204,37 +204,66 @@ int memslots_usable(struct vt_err *err)
                    "share=on -machine memory-backend=ram0", u.why);
 }
 
-/* QOM types, by prefix, that reach RAM past QEMU's mapping or forbid remapping it. */
+/*
+ * QOM types, by prefix, that reach RAM past QEMU's mapping or forbid remapping it.
+ *
+ * Not among them, as they go through QEMU's mapping and wait for memory that is protected: vhost-net and
+ * vhost-vsock (what vhost-net sends without a copy is the fence's business), vIOMMUs, displays, and
+ * virtio-gpu without blobs.
+ */
 static const struct {
     const char *type, *why;
 } refused[] = {
     { "vhost-user", "maps the RAM file itself" },
+    { "cryptodev-vhost-user", "maps the RAM file itself" },
     { "vfio-", "pins RAM for DMA" },
+    { "pvrdma", "maps RAM a second time, and pins it" },
+    { "virtio-gpu-rutabaga", "may have the GPU pin RAM" },
     { "vhost-vdpa", "pins RAM for DMA" },
     { "vhost-scsi", "keeps requests in the kernel with pages pinned" },
     { "ivshmem-", "shares a RAM file with other VMs" },
     { "nvdimm", "keeps its contents in a file that outlives the VM" },
+    { "virtio-pmem", "keeps its contents in a file that outlives the VM" },
+    { "sgx-epc", "has memory that only its enclaves can read" },
     { "virtio-mem", "discards RAM ranges by file; not supported yet" },
     { "sev-", "encrypts RAM by its physical address" },
     { "tdx-guest", "encrypts RAM by its physical address" },
     { "x-remote", "maps the RAM file in another process" },
+    { "x-pci-proxy-dev", "maps the RAM file in another process" },
+    { "x-vfio-user-server", "maps the RAM file in another process" },
 };
 
-static bool refuse(const char *type, const char *path, struct vt_err *err)
+/* Those that do so only with a property that is on. */
+static const struct {
+    const char *type, *property, *why;
+} refused_with[] = {
+    { "virtio-gpu", "blob", "pins the RAM of its blobs (udmabuf)" },
+};
+
+static bool begins(const char *type, const char *prefix)
 {
-    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-        if (strncmp(type, refused[i].type, strlen(refused[i].type)))
-            continue;
-        vt_fail(err, EBUSY, "device %s (%s) %s: vmtier cannot keep it coherent; remove the device "
-                "or run this VM untiered", path, type, refused[i].why);
-        return true;
-    }
-    return false;
+    return !strncmp(type, prefix, strlen(prefix));
+}
+
+static const char *why_refused(const char *type, const char *path)
+{
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+        if (begins(type, refused[i].type))
+            return refused[i].why;
+    for (size_t i = 0; i < sizeof(refused_with) / sizeof(refused_with[0]); i++)
+        if (begins(type, refused_with[i].type) && qemu_object_is(path, refused_with[i].property))
+            return refused_with[i].why;
+    return NULL;
 }
 
 static int check_object(const char *type, const char *path, void *opaque)
 {
-    return refuse(type, path, opaque);
+    const char *why = why_refused(type, path);
+
+    if (why)
+        vt_fail(opaque, EBUSY, "device %s (%s) %s: vmtier cannot keep it coherent; remove the device "
+                "or run this VM untiered", path, type, why);
+    return why != NULL;
 }
 
 /* The name that a line of "info network" begins with: " \ net0: index=0,type=vhost-user,..." */

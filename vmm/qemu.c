@@ -75,6 +75,9 @@ typedef bool flatview_fn(qemu_int128 start, qemu_int128 length, void *mr, uint64
     F(int, object_child_foreach_recursive, (void *, int (*)(void *, void *), void *)) \
     F(const char *, object_get_typename, (void *)) \
     F(char *, object_get_canonical_path, (void *)) \
+    F(void *, object_resolve_path, (const char *, bool *)) \
+    F(void *, object_property_find, (void *, const char *)) \
+    F(bool, object_property_get_bool, (void *, const char *, void **)) \
     F(void *, bdrv_next_node, (void *)) \
     F(const char *, bdrv_get_format_name, (void *)) \
     F(const char *, bdrv_get_node_name, (void *))
@@ -281,6 +284,14 @@ void qemu_each_object(qemu_object_fn fn, void *opaque)
     struct each e = { .object = fn, .opaque = opaque };
 
     q_object_child_foreach_recursive(q_object_get_root(), each_object, &e);
+}
+
+bool qemu_object_is(const char *path, const char *property)
+{
+    void *object = q_object_resolve_path(path, NULL);
+
+    return object && q_object_property_find(object, property) &&
+           q_object_property_get_bool(object, property, NULL);
 }
 
 void qemu_each_block_node(qemu_node_fn fn, void *opaque)

@@ -56,6 +56,9 @@ void qemu_each_range(qemu_range_fn fn, void *opaque);
 typedef int (*qemu_object_fn)(const char *type, const char *path, void *opaque);
 void qemu_each_object(qemu_object_fn fn, void *opaque);
 
+/* Whether the object has a property of this name that is on. BQL. */
+bool qemu_object_is(const char *path, const char *property);
+
 /* Calls fn with the driver ("file", "qcow2", "rbd") and node name of each block node. BQL. */
 typedef int (*qemu_node_fn)(const char *driver, const char *node, void *opaque);
 void qemu_each_block_node(qemu_node_fn fn, void *opaque);

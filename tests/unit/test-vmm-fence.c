@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // link: -l:libaio.so.1
 /*
- * Unit tests of the fence: its table, who goes ahead, and Linux AIO.
+ * Unit tests of the fence: its table, who goes ahead, how long it takes, and Linux AIO.
  *
  * The program hooks its own import table, as the plugin does with QEMU's. Real I/O on a file ends
  * too fast to be looked at, so a kernel of our own is hooked in first: the fence takes it for the
  * real one. It serves one context, `fake`; the test says when a request completes.
  */
+#include "vmm/fence-time.h"
 #include "vmm/fence.h"
 #include "vmm/got.h"
 
@@ -342,6 +343,7 @@ static void test_held(void)
     g_assert_cmpint(g_atomic_int_get(&fake_taken), ==, taken + 1);
     fence_release();
     g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(thread)), ==, 1);
+    g_assert_cmpuint(stats().wait_max_ns, >=, 20000000);
     g_assert_cmpint(g_atomic_int_get(&fake_taken), ==, taken + 2);
     fake_complete(0);
     fake_complete(1);
@@ -413,6 +415,42 @@ static void test_hammer(void)
     g_assert_cmpuint(refused, >, 0);
 }
 
+/* --- times ---------------------------------------------------------------------------------- */
+
+static void test_times(void)
+{
+    struct fence_times t = { 0 };
+
+    g_assert_cmpuint(fence_times_quantile(&t, .5), ==, 0);
+    fence_times_note(&t, 0);
+    g_assert_cmpuint(fence_times_quantile(&t, 1), ==, 0);
+    for (uint64_t i = 1; i < 100; i++)
+        fence_times_note(&t, i * 1000);
+    g_assert_cmpuint(fence_times_count(&t), ==, 100);
+    g_assert_cmpuint(fence_times_quantile(&t, .5), >, 45000);
+    g_assert_cmpuint(fence_times_quantile(&t, .5), <, 55000);
+    g_assert_cmpuint(fence_times_quantile(&t, .99), >, 90000);
+    g_assert_cmpuint(fence_times_quantile(&t, 1), ==, 99000);
+    fence_times_note(&t, UINT64_MAX);
+    g_assert_cmpuint(fence_times_quantile(&t, .5), <, 55000);
+    g_assert_cmpuint(t.longest, ==, UINT64_MAX);
+}
+
+static void test_hold_times(void)
+{
+    struct fence_stats before, after;
+
+    fence_get_stats(&before);
+    g_assert_true(fence_hold(ram, 4096));
+    g_usleep(20000);
+    fence_release();
+    fence_get_stats(&after);
+    g_assert_cmpuint(after.holds - before.holds, ==, 1);
+    g_assert_cmpuint(after.hold_max_ns, >=, 20000000);
+    g_assert_cmpuint(fence_hold_ns(1), ==, after.hold_max_ns);
+    g_assert_cmpuint(fence_hold_ns(0), <, 20000000);
+}
+
 int main(int argc, char **argv)
 {
     struct vt_err err;
@@ -436,6 +474,8 @@ int main(int argc, char **argv)
     g_test_add_func("/fence/lookup-is-fast", test_lookup_is_fast);
     g_test_add_func("/fence/held", test_held);
     g_test_add_func("/fence/hammer", test_hammer);
+    g_test_add_func("/fence/times", test_times);
+    g_test_add_func("/fence/hold-times", test_hold_times);
     g_test_add_func("/fence/aio/wrap", test_aio_wrap);
     return g_test_run();
 }

@@ -22,7 +22,8 @@ struct pusher {
     uint64_t granule;
     int listener;
     GThread *thread;
-    atomic_bool go, attached, stop;
+    atomic_bool go, busy_now, attached, stop;
+    _Atomic uint64_t rate;          /* bytes a second; 0: no limit */
     _Atomic uint64_t moved, busy, failed, pages;
     uint32_t granules;
     uint32_t seq;
@@ -134,21 +135,40 @@ static bool push(struct pusher *p, int link, GRand *rand)
     return true;
 }
 
+/* Never behind by more than a moment: what was missed is not caught up with. */
+static void keep_rate(struct pusher *p, uint64_t bytes, double *due)
+{
+    uint64_t rate = atomic_load(&p->rate);
+    double now = lab_now();
+
+    *due = MAX(*due, now - 0.01);
+    if (rate)
+        *due += (double)bytes / (double)rate;
+    if (*due > now)
+        lab_sleep(*due - now);
+}
+
 static gpointer run(gpointer data)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(7);
     struct pusher *p = data;
     int link = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC);
     bool alive = link >= 0;
+    double due = 0;
 
     if (alive)
         attach(p, link);
     while (alive && !atomic_load(&p->stop)) {
-        if (atomic_load(&p->go))
+        atomic_store(&p->busy_now, true);
+        if (atomic_load(&p->go)) {
             alive = push(p, link, rand);
-        else
+            keep_rate(p, p->out.move.count * p->granule, &due);
+        } else {
+            atomic_store(&p->busy_now, false);
             g_usleep(1000);
+        }
     }
+    atomic_store(&p->busy_now, false);
     close(link);
     return NULL;
 }
@@ -177,6 +197,22 @@ void pusher_go(struct pusher *p)
 {
     g_assert_true(lab_wait(has_attached, p, 20));
     atomic_store(&p->go, true);
+}
+
+static bool is_idle(void *pusher)
+{
+    return !atomic_load(&((struct pusher *)pusher)->busy_now);
+}
+
+void pusher_pause(struct pusher *p)
+{
+    atomic_store(&p->go, false);
+    g_assert_true(lab_wait(is_idle, p, 30));
+}
+
+void pusher_set_rate(struct pusher *p, uint64_t bytes_per_s)
+{
+    atomic_store(&p->rate, bytes_per_s);
 }
 
 struct pusher_count pusher_get_count(struct pusher *p)

@@ -13,8 +13,12 @@ struct pusher;
 
 struct pusher *pusher_start(const char *socket, uint64_t granule);
 
-/* From now on it moves. Asserts that a VM has attached. */
+/* From now on it moves, as fast as it goes. Asserts that a VM has attached. */
 void pusher_go(struct pusher *pusher);
+/* No move is under way when this returns; pusher_go() goes on. */
+void pusher_pause(struct pusher *pusher);
+/* From now on so many bytes a second at most; 0: as fast as it goes. */
+void pusher_set_rate(struct pusher *pusher, uint64_t bytes_per_s);
 
 /* Moves so far, by outcome. */
 struct pusher_count {

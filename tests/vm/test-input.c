@@ -184,6 +184,31 @@ static void test_vhost_user(void)
     close(listener);
 }
 
+static void test_vhost_user_later(void)
+{
+    g_autoptr(Rig) rig = rig_new("vhost-later");
+    g_autofree char *path = lab_path(rig->lab, "vhost.sock");
+    g_autofree char *chardev = g_strdup_printf("socket,id=c0,path=%s", path);
+    int listener = listen_at(path);
+    GThread *server = g_thread_new("vhost", serve_vhost, GINT_TO_POINTER(listener));
+    const char *const extra[] = { "-chardev", chardev, NULL };
+
+    rig_start_daemon(rig, small);
+    rig_start_vm(rig, (struct vm_options){ .extra = extra });
+    rom_wait_alive(rig->vm, 20);
+    rig_wait_state(rig, "tiering");
+    json_node_unref(qmp_ok(rig->vm->qmp, "netdev_add", "{\"type\":\"vhost-user\",\"id\":\"net7\","
+                           "\"chardev\":\"c0\"}"));
+    rig_wait_state(rig, "frozen");
+    g_autoptr(JsonObject) vm = rig_status(rig);
+
+    says(json_text(vm, "reason"), "*net7*vhost-user*maps the RAM file itself*");
+    g_assert_cmpuint(rig_cxl_bytes(rig), ==, 0);
+    vm_free(g_steal_pointer(&rig->vm));
+    g_thread_join(server);
+    close(listener);
+}
+
 /* A device that comes later: tiering stops, all memory is back in dram, the VM goes on. */
 static void test_hot_plug(void)
 {
@@ -414,6 +439,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_private_ram);
     }
     g_test_add_func("/input/device/vhost-user", test_vhost_user);
+    g_test_add_func("/input/device/vhost-user-later", test_vhost_user_later);
     g_test_add_func("/input/device/hot-plug", test_hot_plug);
     g_test_add_func("/input/same-name", test_same_name);
     g_test_add_func("/input/control", test_control);

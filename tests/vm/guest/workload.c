@@ -32,6 +32,7 @@ _Static_assert(ARRAY_LEN(mode_names) == MODE_COUNT, "every mode has a name");
 
 struct config cfg = {
     .foot = 700ull << 20, .hot = 160ull << 20, .share = 95, .writes = 30, .shifts = 1, .seed = 1,
+    .disk_size = 256 << 10,
 };
 
 struct order {
@@ -211,6 +212,7 @@ static const struct setting {
     { "foot", &cfg.foot },     { "hot", &cfg.hot },     { "share", &cfg.share },
     { "writes", &cfg.writes }, { "shift", &cfg.shift }, { "shifts", &cfg.shifts },
     { "seed", &cfg.seed },     { "disk", &cfg.disk },   { "diskwrites", &cfg.disk_writes },
+    { "disksize", &cfg.disk_size },                     { "otherdisk", &cfg.other_disk },
 };
 
 static void set_mode(const char *name)
@@ -272,7 +274,6 @@ int main(int argc, char **argv)
     choose_hot(0);
     start_thread(worker);
     start_thread(beat);
-    if (cfg.disk)
-        start_disk((unsigned)cfg.disk, cfg.disk_writes != 0);
+    start_disks();
     obey_forever();
 }

@@ -5,7 +5,7 @@
  *     port.c      lines out, and the numbers in them in
  *     pages.c     the footprint's pages: contents, sums, visits, sweeps
  *     hotset.c    which pieces are there, and which of them are hot
- *     disk.c      direct I/O on /dev/vda, in threads of its own, if asked for
+ *     disk.c      direct I/O on the disks, in threads of its own, if asked for
  *     workload.c  settings, threads, commands
  *
  * Three threads: the worker alone touches the pages, their table and the hot set; the beat thread
@@ -36,6 +36,8 @@ struct config {
     uint64_t shift, shifts;         /* seconds to a jump, number of jumps */
     uint64_t seed;
     uint64_t disk, disk_writes;     /* threads of direct disk I/O; whether they write */
+    uint64_t disk_size;             /* bytes they read or write at a time */
+    uint64_t other_disk;            /* threads that read the second disk */
     enum mode mode;
 };
 extern struct config cfg;
@@ -73,6 +75,6 @@ void release(uint64_t bytes);
 void grow(uint64_t bytes);
 
 /* disk.c */
-void start_disk(unsigned threads, bool with_writes);
+void start_disks(void);
 
 #endif
