@@ -291,6 +291,11 @@ void pool_give(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
         give(b, tier, (struct range){ common, 1 }, false);
 }
 
+void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
+{
+    give(b, tier, (struct range){ first, n }, false);
+}
+
 /* From the end of the list, where there is least to move up. */
 static void trim_block(struct ram_block *b, unsigned tier, uint64_t bytes)
 {

@@ -43,6 +43,9 @@ uint32_t pool_owner(const struct ram_block *b, unsigned tier, uint32_t slot);
 /* Gives n used slots in a row back as spare ones. Those that cannot be kept are punched at once. */
 void pool_give(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
 
+/* Gives them back as empty ones: their memory may be looked at still, and is to be no other's. */
+void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
+
 /* Punches spare slots of a tier, neighbours together, until no more than `bytes` are left. */
 void pool_trim(unsigned tier, uint64_t bytes);
 

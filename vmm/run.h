@@ -2,7 +2,8 @@
 /*
  * One run: neighbouring granules that go from one tier to another under one protection.
  *
- * run.c carries out the protocol; mover.c decides what makes a run.
+ * mover.c decides what makes a run, run-prepare.c looks where it lies and makes its memory, run.c
+ * carries out the protocol.
  */
 #ifndef VMTIER_RUN_H
 #define VMTIER_RUN_H
@@ -11,6 +12,7 @@
 #include "vmm/mover.h"
 #include "vmm/ram.h"
 
+#define SMALL_PAGE  4096u
 #define RUN_PIECES  64          /* stretches that lie in one piece in both files */
 #define RUN_EXTENTS 64          /* stretches of data; more count as one */
 
@@ -57,11 +59,21 @@ bool run_prepare_exact(struct run *r);
  */
 enum vt_status run_carry_out(struct run *r);
 
+/*
+ * Finds the run's data and makes everything ready that the copy needs: 0, or a negative errno. May be
+ * done again, when nobody can write any more. *since: see run_step().
+ */
+int run_make_ready(struct run *r, uint64_t *since);
+
 /* Is no data at all in this range of a block's tier? Cheap. */
 bool run_is_empty(const struct ram_block *b, unsigned tier, uint64_t offset, uint64_t length);
 
-/* Time spent in each step, since the start. */
-void run_add_step(enum mover_step step, uint64_t ns);
+/*
+ * Time spent in each step, since the start. run_step() adds the time since *since to a step's, and
+ * starts the next one.
+ */
+void run_step(enum mover_step s, uint64_t *since);
+void run_add_step(enum mover_step s, uint64_t ns);
 void run_get_steps(uint64_t ns[MOVER_STEPS]);
 
 #endif

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a run needs before its window: slots to go to, where its data is, and memory for it.
+ *
+ * Pieces. A run is one range of the guest's memory, but its granules may lie anywhere in both files.
+ * A piece is a stretch of it that is in a row in both, so that it is looked at, copied and mapped as
+ * one.
+ *
+ * Small pages. To make a 4 KiB page by touching it costs three times as much as by write(2), which
+ * neither takes a fault nor clears the page. So a short run into files of small pages that has to
+ * make its memory does that by writing, in the window; a long one would hold up writers for too long.
+ *
+ * Holes. Parts of the source that were never written are not copied: they are holes in the
+ * destination as well. A spare slot has stale contents all over, so it only takes granules without
+ * holes; for others it is punched first.
+ */
+#include "common/fault.h"
+#include "vmm/pagemap.h"
+#include "vmm/pool.h"
+#include "vmm/run.h"
+#include "vmm/uapi.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define WRITE_MOST (1u << 20)           /* bytes of a run whose memory is made while it is held */
+
+/* --- pieces ------------------------------------------------------------------------------------- */
+
+/* Adds granule g, which is to go to `slot`, to the last piece or as a new one. */
+static bool add_granule(struct run *r, uint32_t g, uint32_t slot, bool spare)
+{
+    uint64_t from = ram_slot[g] * ram_granule(), to = slot * ram_granule();
+    struct piece *last = r->n_pieces ? &r->piece[r->n_pieces - 1] : NULL;
+
+    if (last && last->from + last->length == from && last->to + last->length == to &&
+        last->spare == spare) {
+        last->length += ram_length(r->b, g);
+    } else if (r->n_pieces == RUN_PIECES) {
+        return false;
+    } else {
+        r->piece[r->n_pieces++] = (struct piece){ .at = r->length, .length = ram_length(r->b, g),
+                                                  .from = from, .to = to, .spare = spare };
+    }
+    r->length += ram_length(r->b, g);
+    return true;
+}
+
+bool run_prepare(struct run *r, bool tidy)
+{
+    uint32_t wanted = r->n;
+
+    r->offset = ram_offset(r->b, r->first);
+    r->length = 0;
+    for (r->n = 0; r->n < wanted;) {
+        struct slots s = pool_take(r->b, r->to, r->first + r->n - r->b->first, wanted - r->n, tidy);
+
+        for (uint32_t i = 0; i < s.n; i++, r->n++)
+            if (!add_granule(r, r->first + r->n, s.first + i, s.spare)) {
+                pool_give(r->b, r->to, s.first + i, s.n - i);
+                return true;
+            }
+        if (!s.n)
+            break;
+    }
+    return r->n > 0;
+}
+
+bool run_prepare_exact(struct run *r)
+{
+    uint32_t wanted = r->n;
+    bool spare;
+
+    r->offset = ram_offset(r->b, r->first);
+    r->length = 0;
+    for (r->n = 0; r->n < wanted; r->n++) {
+        uint32_t g = r->first + r->n, slot = g - r->b->first;
+
+        if (!pool_take_exact(r->b, r->to, slot, &spare))
+            break;
+        if (!add_granule(r, g, slot, spare)) {
+            pool_give(r->b, r->to, slot, 1);
+            break;
+        }
+    }
+    return r->n > 0;
+}
+
+/* --- data and holes ------------------------------------------------------------------------------- */
+
+enum amount { NOTHING, SOMETHING, EVERYTHING };
+
+/*
+ * Is there data in all of a range, in nothing of it? Cheap, where looking for the next hole has to walk
+ * the file up to one. Pages in swap count as data. hugetlbfs does not tell.
+ */
+static enum amount count_data(const struct ram_block *b, unsigned tier, uint64_t offset,
+                              uint64_t length)
+{
+    struct cachestat_range range = { b->base[tier] + offset, length };
+    struct cachestat c;
+
+    if (b->page_size > SMALL_PAGE)
+        return EVERYTHING;
+    if (syscall(VT_SYS_CACHESTAT, b->file[tier], &range, &c, 0))
+        return SOMETHING;
+    if (c.nr_cache + c.nr_evicted == 0)
+        return NOTHING;
+    return c.nr_cache == length / SMALL_PAGE ? EVERYTHING : SOMETHING;
+}
+
+bool run_is_empty(const struct ram_block *b, unsigned tier, uint64_t offset, uint64_t length)
+{
+    return count_data(b, tier, offset, length) == NOTHING;
+}
+
+/* [start, end) of piece p's source, as offsets in the area, holds data. */
+static void add_data(struct run *r, uint32_t p, uint64_t start, uint64_t end)
+{
+    const struct piece *q = &r->piece[p];
+    uint32_t i = r->n_data++;
+
+    r->data[i] = (struct copy_part){ .from = r->b->view[r->from] + start, .length = end - start,
+                                     .to = r->b->view[r->to] + q->to + (start - q->from) };
+    r->data_at[i].at = q->at + (start - q->from);
+    r->data_at[i].piece = p;
+}
+
+/* Walks the file. Each piece after this one may need an entry of the list: those are left free. */
+static void find_extents(struct run *r, uint32_t p)
+{
+    const struct piece *q = &r->piece[p];
+    const off_t base = (off_t)r->b->base[r->from];
+    const uint32_t room = RUN_EXTENTS - (r->n_pieces - p - 1);
+    off_t at = base + (off_t)q->from, end = at + (off_t)q->length;
+    int fd = r->b->file[r->from];
+
+    while (at < end) {
+        off_t start = lseek(fd, at, SEEK_DATA), stop;
+
+        if (start < 0 && errno == ENXIO)
+            return;                                     /* nothing but holes to the end */
+        if (start < 0 || (stop = lseek(fd, start, SEEK_HOLE)) < 0) {
+            start = at;                                 /* no such call on this file: all of it */
+            stop = end;
+        }
+        if (start >= end)
+            return;
+        if (r->n_data + 1 >= room)
+            stop = end;                                 /* no more entries: all the rest */
+        at = stop < end ? stop : end;
+        add_data(r, p, (uint64_t)(start - base), (uint64_t)(at - base));
+    }
+}
+
+/* Finds the parts of the run's source that hold data. Rounds outwards to whole pages of the file. */
+static int find_data(struct run *r)
+{
+    int rc = fault_at(FAULT_FIND_DATA);
+
+    r->n_data = 0;
+    for (uint32_t p = 0; !rc && p < r->n_pieces; p++) {
+        struct piece *q = &r->piece[p];
+        enum amount amount = EVERYTHING;
+
+        q->mapped = pagemap_is_full(r->b->view[r->from] + q->from, q->length);
+        if (!q->mapped)
+            amount = count_data(r->b, r->from, q->from, q->length);
+        q->whole = amount == EVERYTHING;
+        if (amount == EVERYTHING)
+            add_data(r, p, q->from, q->from + q->length);
+        else if (amount == SOMETHING)
+            find_extents(r, p);
+    }
+    return rc;
+}
+
+/* --- making memory -------------------------------------------------------------------------------- */
+
+static int advise(uint8_t *start, uint64_t length, int advice)
+{
+    while (madvise(start, length, advice))
+        if (errno != EAGAIN && errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+/* Where data has holes, stale contents would show through. */
+static int clear_stale(struct run *r)
+{
+    for (uint32_t p = 0; p < r->n_pieces; p++) {
+        struct piece *q = &r->piece[p];
+
+        if (!q->spare || q->whole)
+            continue;
+        if (fallocate(r->b->file[r->to], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (off_t)(r->b->base[r->to] + q->to), (off_t)q->length))
+            return -errno;
+        q->spare = false;
+    }
+    return 0;
+}
+
+/* Is the destination's memory to be made by writing to its file? */
+static bool to_be_written(const struct run *r, const struct piece *q)
+{
+    if (r->length > WRITE_MOST || r->b->page_size != SMALL_PAGE || !r->b->small[r->to])
+        return false;
+    return !q->spare || count_data(r->b, r->to, q->to, q->length) != EVERYTHING;
+}
+
+/* Not each spare slot has all its memory: pages may have been discarded before it became one. */
+static int populate_piece(struct run *r, uint32_t p, uint32_t first, uint32_t end)
+{
+    struct piece *q = &r->piece[p];
+    const uint8_t *host = r->b->host + r->offset + q->at;
+    bool there = pagemap_is_full(r->b->view[r->to] + q->to, q->length);
+    int rc = 0;
+
+    q->write = !there && to_be_written(r, q);
+    if (q->write && !q->mapped && q->whole && pagemap_is_full(host, q->length)) {
+        r->data[first].from = host;         /* mapped here, so it need not be there */
+        q->mapped = true;
+    }
+    for (uint32_t i = first; !rc && i < end; i++) {
+        struct copy_part *d = &r->data[i];
+
+        rc = fault_at(FAULT_POPULATE_SOURCE);
+        if (!rc && !q->mapped)
+            rc = advise((uint8_t *)(uintptr_t)d->from, d->length, MADV_POPULATE_READ);
+        if (!rc && !there)
+            rc = fault_at(FAULT_POPULATE_DEST);
+        if (!rc && !there && !q->write)
+            rc = advise(d->to, d->length, MADV_POPULATE_WRITE);
+        d->cached = !there;
+    }
+    return rc;
+}
+
+/*
+ * Makes memory for the run's data in the destination, and maps the source: whatever cannot be had is
+ * an error here, where copying would take a SIGBUS. Also fine on memory that is there.
+ */
+static int populate(struct run *r)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0, end; !rc && i < r->n_data; i = end) {
+        for (end = i + 1; end < r->n_data && r->data_at[end].piece == r->data_at[i].piece; end++)
+            ;
+        rc = populate_piece(r, r->data_at[i].piece, i, end);
+    }
+    return rc;
+}
+
+int run_make_ready(struct run *r, uint64_t *since)
+{
+    int rc = find_data(r);
+
+    run_step(STEP_FIND, since);
+    if (!rc)
+        rc = clear_stale(r);
+    if (!rc)
+        rc = populate(r);
+    run_step(STEP_POPULATE, since);
+    return rc;
+}
