@@ -26,11 +26,14 @@ struct range {
 
 struct pool {
     uint32_t *owner;
+    uint8_t *mapped;                /* flags: see pool_is_mapped() */
     uint32_t slots;
     uint32_t hint;                  /* where the search for an empty slot begins */
     uint32_t n;
     struct range spare[RANGES];
 };
+
+#define SLOT_BYTES (sizeof(uint32_t) + sizeof(uint8_t))
 
 static _Atomic uint64_t spare_bytes[VT_TIERS];
 
@@ -41,12 +44,13 @@ struct pool *pool_new(uint32_t slots, bool used)
     if (!p)
         return NULL;
     p->slots = slots;
-    p->owner = mmap(NULL, slots * sizeof(*p->owner), PROT_READ | PROT_WRITE,
+    p->owner = mmap(NULL, slots * SLOT_BYTES, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p->owner == MAP_FAILED) {
         free(p);
         return NULL;
     }
+    p->mapped = (uint8_t *)(p->owner + slots);
     for (uint32_t s = 0; used && s < slots; s++)
         p->owner[s] = s + 1;
     return p;
@@ -58,7 +62,7 @@ void pool_free(struct pool *p, unsigned tier)
         return;
     for (uint32_t i = 0; i < p->n; i++)
         atomic_fetch_sub(&spare_bytes[tier], p->spare[i].n * ram_granule());
-    munmap(p->owner, p->slots * sizeof(*p->owner));
+    munmap(p->owner, p->slots * SLOT_BYTES);
     free(p);
 }
 
@@ -72,6 +76,21 @@ uint32_t pool_owner(const struct ram_block *b, unsigned tier, uint32_t slot)
     uint32_t owner = b->pool[tier]->owner[slot];
 
     return owner == EMPTY || owner == SPARE ? UINT32_MAX : owner - 1;
+}
+
+bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
+{
+    const uint8_t *mapped = b->pool[tier]->mapped;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (!mapped[first + i])
+            return false;
+    return true;
+}
+
+void pool_note_mapped(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped)
+{
+    memset(b->pool[tier]->mapped + first, mapped, n);
 }
 
 /* --- the list of spare ranges ----------------------------------------------------------------- */
@@ -257,12 +276,13 @@ bool pool_take_exact(struct ram_block *b, unsigned tier, uint32_t slot, bool *sp
 
 /* --- giving back ------------------------------------------------------------------------------------ */
 
-static void punch(const struct ram_block *b, unsigned tier, struct range r)
+static void punch(struct ram_block *b, unsigned tier, struct range r)
 {
     uint64_t offset = r.first * ram_granule(), length = r.n * ram_granule();
 
     if (offset + length > b->length)
         length = b->length - offset;
+    pool_note_mapped(b, tier, r.first, r.n, false);
     if (!fault_at(FAULT_PUNCH))
         fallocate(b->file[tier], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                   (off_t)(b->base[tier] + offset), (off_t)length);

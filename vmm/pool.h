@@ -46,6 +46,14 @@ void pool_give(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
 /* Gives them back as empty ones: their memory may be looked at still, and is to be no other's. */
 void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
 
+/*
+ * Whether all of n slots in a row is known to be there and mapped in the view, so that it need not be
+ * looked up; and to say so. What punches a hole into a slot takes it back; the kernel may swap a page
+ * out without a word, which costs a fault, no more.
+ */
+bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
+void pool_note_mapped(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped);
+
 /* Punches spare slots of a tier, neighbours together, until no more than `bytes` are left. */
 void pool_trim(unsigned tier, uint64_t bytes);
 

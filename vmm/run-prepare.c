@@ -155,6 +155,16 @@ static void find_extents(struct run *r, uint32_t p)
     }
 }
 
+/* Is a piece, in one of the two areas, all there and mapped in the view? */
+static bool is_mapped(const struct run *r, unsigned tier, uint64_t offset, uint64_t length)
+{
+    uint32_t first = (uint32_t)(offset / ram_granule());
+    uint32_t n = (uint32_t)((length + ram_granule() - 1) / ram_granule());
+
+    return pool_is_mapped(r->b, tier, first, n) ||
+           pagemap_is_full(r->b->view[tier] + offset, length);
+}
+
 /* Finds the parts of the run's source that hold data. Rounds outwards to whole pages of the file. */
 static int find_data(struct run *r)
 {
@@ -165,7 +175,7 @@ static int find_data(struct run *r)
         struct piece *q = &r->piece[p];
         enum amount amount = EVERYTHING;
 
-        q->mapped = pagemap_is_full(r->b->view[r->from] + q->from, q->length);
+        q->mapped = is_mapped(r, r->from, q->from, q->length);
         if (!q->mapped)
             amount = count_data(r->b, r->from, q->from, q->length);
         q->whole = amount == EVERYTHING;
@@ -198,6 +208,7 @@ static int clear_stale(struct run *r)
         if (fallocate(r->b->file[r->to], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                       (off_t)(r->b->base[r->to] + q->to), (off_t)q->length))
             return -errno;
+        pool_note_mapped(r->b, r->to, (uint32_t)(q->to / ram_granule()), run_slots(q), false);
         q->spare = false;
     }
     return 0;
@@ -216,7 +227,7 @@ static int populate_piece(struct run *r, uint32_t p, uint32_t first, uint32_t en
 {
     struct piece *q = &r->piece[p];
     const uint8_t *host = r->b->host + r->offset + q->at;
-    bool there = pagemap_is_full(r->b->view[r->to] + q->to, q->length);
+    bool there = is_mapped(r, r->to, q->to, q->length);
     int rc = 0;
 
     q->write = !there && to_be_written(r, q);

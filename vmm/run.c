@@ -325,15 +325,26 @@ static enum vt_status window(struct run *r, uint64_t *since)
 
 /* --- the run ----------------------------------------------------------------------------------------- */
 
-static void give_slot(const struct run *r, unsigned tier, uint64_t offset, uint64_t length)
+static void give_slot(const struct run *r, unsigned tier, uint64_t offset, uint32_t n)
 {
     uint32_t first = (uint32_t)(offset / ram_granule());
-    uint32_t n = (uint32_t)((length + ram_granule() - 1) / ram_granule());
 
     if (fence_zero_copy())      /* asked after the old memory was mapped over, see fence-pin.c */
         pool_drop(r->b, tier, first, n);
     else
         pool_give(r->b, tier, first, n);
+}
+
+/* What was copied from view to view is mapped in both. */
+static void note_mapped(const struct run *r)
+{
+    for (uint32_t p = 0; p < r->n_pieces; p++) {
+        const struct piece *q = &r->piece[p];
+        bool mapped = q->whole && !q->write;
+
+        pool_note_mapped(r->b, r->from, (uint32_t)(q->from / ram_granule()), run_slots(q), mapped);
+        pool_note_mapped(r->b, r->to, (uint32_t)(q->to / ram_granule()), run_slots(q), mapped);
+    }
 }
 
 /* Nobody uses the old slots of what arrived, nor the new ones of what did not. */
@@ -347,9 +358,9 @@ static void give_slots(const struct run *r)
         const struct piece *q = &r->piece[p];
 
         if (q->at < moved)
-            give_slot(r, r->from, q->from, q->length);
+            give_slot(r, r->from, q->from, run_slots(q));
         else
-            give_slot(r, r->to, q->to, q->length);
+            give_slot(r, r->to, q->to, run_slots(q));
     }
 }
 
@@ -368,7 +379,8 @@ static enum vt_status carry_out(struct run *r, uint64_t *since)
     rc = run_make_ready(r, since);
     if (rc)
         return status_of(rc);
-    r->used = !r->bare && pagemap_is_used(r->b->host + r->offset, r->length);
+    if (!r->bare && (r->to <= r->from || r->length > SHORT_RUN))
+        r->used = pagemap_is_used(r->b->host + r->offset, r->length);
     if (!fence_is_open(r))
         return VT_ST_BUSY;
     r->hold_ns = clock_ns(CLOCK_MONOTONIC);
@@ -383,6 +395,8 @@ enum vt_status run_carry_out(struct run *r)
     uint64_t since = clock_ns(CLOCK_MONOTONIC);
     enum vt_status st = carry_out(r, &since);
 
+    if (st == VT_ST_OK)
+        note_mapped(r);
     give_slots(r);
     if (r->arrived)
         refault_forget(r->first, r->arrived);

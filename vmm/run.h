@@ -44,6 +44,11 @@ struct run {
     uint64_t hold_ns;           /* from protection to wake-up */
 };
 
+static inline uint32_t run_slots(const struct piece *q)
+{
+    return (uint32_t)((q->length + ram_granule() - 1) / ram_granule());
+}
+
 /*
  * Fills in the run for granules [first, first + n), all in tier `from`: takes slots for them in tier
  * `to`. May shorten it. false: there is no slot for the first one.
