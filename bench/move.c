@@ -24,6 +24,9 @@
 #define SPEED(backing_, granule_, run_, keep_, bar_) \
     { BENCH_SPEED, { .backing = (backing_), .granule = (granule_), .run_bytes = (run_), \
                      .keep = (keep_), .threads = 1 }, (bar_) }
+#define AGED(backing_, granule_, run_) \
+    { BENCH_SPEED, { .backing = (backing_), .granule = (granule_), .run_bytes = (run_), \
+                     .keep = true, .aged = true, .threads = 1 }, 0 }
 #define STALL(backing_, granule_, bar_) \
     { BENCH_STALL, { .backing = (backing_), .granule = (granule_), .keep = true, .threads = 1 }, \
       (bar_) }
@@ -49,8 +52,12 @@ static const struct bench_row key_rows[] = {
     VCPU(BENCH_4K, 2 * M, 100, BENCH_MOVES, 0.95),
 };
 
-/* What else is measured of stalls and vCPUs when there is time. */
+/* What else is measured when there is time: after long use, of stalls, of vCPUs. */
 static const struct bench_row other_rows[] = {
+    AGED(BENCH_HUGETLB, 2 * M, 32 * M),
+    AGED(BENCH_THP, 2 * M, 32 * M),
+    AGED(BENCH_4K, 64 * K, 2 * M),
+    AGED(BENCH_4K, 2 * M, 32 * M),
     STALL(BENCH_4K, 4 * K, 0),
     STALL(BENCH_4K, 64 * K, 0),
     VCPU(BENCH_4K, 2 * M, 100, BENCH_SLEEPS, 0),

@@ -18,15 +18,18 @@
 #define HUGE_PAGES 64u
 #define SECONDS    600u         /* of one variant, at most */
 
-/* Shares of all moves, as small granules are slow to move: per cent of one mode. */
-static const struct {
+/*
+ * Shares of all moves, as small granules are slow to move: per cent, of one mode. The one that takes
+ * huge pages from the machine is first, and gives them back.
+ */
+static const struct variant {
     enum bench_backing backing;
     guint64 granule;
     double share;
 } variants[] = {
+    { BENCH_HUGETLB, 2u << 20, 8.5 },
     { BENCH_4K, 4u << 10, 0.5 },      { BENCH_4K, 64u << 10, 4 },  { BENCH_4K, 2u << 20, 8 },
     { BENCH_THP, 4u << 10, 0.5 },     { BENCH_THP, 64u << 10, 4 }, { BENCH_THP, 2u << 20, 8 },
-    { BENCH_HUGETLB, 2u << 20, 8.5 },
 };
 
 struct totals {
@@ -91,22 +94,35 @@ static struct torn_result run(const struct torn_case *c, struct totals *t)
     return r;
 }
 
+static void run_modes(const struct variant *v, int disk, double pages, struct totals *t)
+{
+    for (int mode = 0; mode < TORN_MODES; mode++) {
+        const struct torn_case c = {
+            .backing = v->backing, .granule = v->granule, .mode = mode, .seconds = SECONDS,
+            .pages = (guint64)(pages * v->share / 100), .disk = disk,
+        };
+        struct torn_result r = run(&c, t);
+
+        t->pages += r.pages;
+        t->granules += r.granules;
+        t->damage += torn_damage(&r);
+        t->bad_runs += !r.ok;
+    }
+}
+
 static void run_variants(int disk, double pages, struct totals *t)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(variants); i++)
-        for (int mode = 0; mode < TORN_MODES; mode++) {
-            const struct torn_case c = {
-                .backing = variants[i].backing, .granule = variants[i].granule, .mode = mode,
-                .pages = (guint64)(pages * variants[i].share / 100), .seconds = SECONDS,
-                .disk = disk,
-            };
-            struct torn_result r = run(&c, t);
+    char why[200];
 
-            t->pages += r.pages;
-            t->granules += r.granules;
-            t->damage += torn_damage(&r);
-            t->bad_runs += !r.ok;
-        }
+    for (gsize i = 0; i < G_N_ELEMENTS(variants); i++) {
+        bool huge = variants[i].backing == BENCH_HUGETLB;
+
+        if (huge && !bench_huge_take(HUGE_PAGES, why))
+            g_print("%s\n", why);
+        run_modes(&variants[i], disk, pages, t);
+        if (huge)
+            bench_huge_give();
+    }
 }
 
 static void run_harmed(int disk, struct totals *t)
@@ -149,7 +165,6 @@ int main(int argc, char **argv)
     double millions = argc > 1 ? g_ascii_strtod(argv[1], NULL) : 100;
     struct totals t = { .list = json_array_new() };
     struct vt_err err = { 0 };
-    char why[200];
     int disk;
 
     g_mkdir_with_parents(directory, 0755);
@@ -158,11 +173,8 @@ int main(int argc, char **argv)
         g_printerr("%s\n", err.text);
         return 1;
     }
-    if (!bench_huge_take(HUGE_PAGES, why))
-        g_printerr("%s\n", why);
     run_variants(disk, millions * 1e6, &t);
     run_harmed(disk, &t);
-    bench_huge_give();
     g_print("%.1fM page moves, damage in %" G_GUINT64_FORMAT " places, %" G_GUINT64_FORMAT
             " runs went wrong\n", (double)t.pages / 1e6, t.damage, t.bad_runs);
     return write_down(&t, directory) && !t.damage && !t.bad_runs ? 0 : 1;

@@ -20,6 +20,7 @@ struct bench_case {
     guint64 granule;
     guint64 run_bytes;          /* 0: no two granules moved together are neighbours */
     bool keep;                  /* a pool of spare memory; else allocate, and punch afterwards */
+    bool aged;                  /* speed: after many moves in no order */
     guint threads;
     guint reps;                 /* speed */
     guint rate;                 /* vCPU: MB/s of moves */

@@ -46,6 +46,7 @@ static void set_case(JsonObject *o, const struct bench_row *row)
     json_object_set_int_member(o, "run_bytes", (gint64)MAX(c->run_bytes, c->granule));
     json_object_set_string_member(o, "destination", c->keep ? "pool kept" : "allocated, punched");
     json_object_set_int_member(o, "threads", c->threads);
+    json_object_set_boolean_member(o, "aged", c->aged);
     if (row->kind == BENCH_VCPU) {
         json_object_set_int_member(o, "rate_mbs", c->rate);
         json_object_set_string_member(o, "of", control_names[c->control]);
@@ -64,7 +65,7 @@ static void print_case(const struct bench_row *row)
     g_autofree char *granule = size_text(c->granule), *run = size_text(c->run_bytes);
 
     g_print("%-5s %-17s %4s %-9s %-7s", kind_names[row->kind], bench_backing_names[c->backing],
-            granule, c->run_bytes > c->granule ? run : "separate", c->keep ? "kept" : "punched");
+            granule, c->run_bytes > c->granule ? run : "separate", c->aged ? "aged" : c->keep ? "kept" : "punched");
     if (row->kind == BENCH_SPEED)
         g_print(" %u thread%s ", c->threads, c->threads > 1 ? "s" : " ");
     if (row->kind == BENCH_VCPU)

@@ -50,7 +50,7 @@ static void copy_all(struct speed *s)
 {
     guint n = CLAMP(s->c->threads, 1, COPIERS_MAX);
     guint64 start = clock_ns(CLOCK_MONOTONIC), part = s->m.size / n;
-    struct copier copier[COPIERS_MAX];
+    struct copier copier[COPIERS_MAX] = { 0 };
     GThread *thread[COPIERS_MAX];
 
     for (guint i = 0; i < n; i++) {
@@ -130,13 +130,27 @@ static bool repeat(struct speed *s, struct speed_result *r)
     return true;
 }
 
+/* Granules moved one by one, in no order: neighbours are not neighbours in the files any more. */
+static bool age(struct speed *s)
+{
+    guint64 random = 17;
+
+    for (guint32 i = 0; i < 4 * s->m.b->count; i++) {
+        struct vt_move_one m = bench_toggle(&s->m, bench_random(&random) % s->m.b->count);
+
+        if (!bench_move(&m, 1, &s->status))
+            return false;
+    }
+    return true;
+}
+
 /* The first round makes what later ones find: pools, page tables, warm memory of the host. */
 static bool measure(struct speed *s, struct speed_result *r)
 {
     guint64 before[MOVER_STEPS], after[MOVER_STEPS];
     double granules = 0;
 
-    if (!there_and_back(s))
+    if ((s->c->aged && !age(s)) || !there_and_back(s))
         return false;
     bench_step_ns(before);
     for (guint i = 0; i < s->c->reps; i++) {

@@ -36,7 +36,7 @@ static bool listed(const struct vt_move_one *list, guint n, guint32 granule)
     return false;
 }
 
-/* Granule `index` of the block, or the next one that is in the tier (2: any) and not listed yet. */
+/* Granule `index` (modulo) or the next one that is in the tier (2: any) and not listed yet. */
 static guint add(const struct torn *t, struct vt_move_one *list, guint n, guint index, guint tier)
 {
     const struct ram_block *b = t->m.b;
@@ -54,13 +54,13 @@ static guint add(const struct torn *t, struct vt_move_one *list, guint n, guint 
 
 static guint fill_list(const struct torn *t, struct vt_move_one *list, guint64 *random)
 {
-    guint most = MIN(TORN_LIST, t->m.b->count / 4), first = bench_random(random), n = 0;
+    guint most = CLAMP(t->m.b->count / 4, 1, TORN_LIST), first = bench_random(random), n = 0;
 
     for (guint i = 0; i < most; i++) {
         guint index = i < most / 2 ? first + i : bench_random(random);
         guint tier = t->c->mode == TORN_EXCHANGED ? i & 1 : 2;
 
-        n = add(t, list, n, index % t->m.b->count, tier);
+        n = add(t, list, n, index, tier);
     }
     return n;
 }

@@ -153,7 +153,7 @@ static void run_phases(const struct bench_case *c, struct vcpu *v, struct vcpu_r
     atomic_store(&v->stop, true);
     g_thread_join(thread);
     compare(v, phases, r);
-    r->moved_mbs = (double)moved / ((double)(phases / 2) * PHASE_NS / 1e3);
+    r->moved_mbs = (double)moved * 1e3 / ((phases - 1) / 2.0 * PHASE_NS);
 }
 
 /* Half of the granules in each tier, and a pool in both. */

@@ -22,7 +22,7 @@ key_of() {
 # The analyzer does not see that g_autofree and g_autoptr free; asan looks for leaks there.
 checks_of() {
     case $1 in
-    host/* | tests/*) echo --checks=-clang-analyzer-unix.Malloc ;;
+    host/* | tests/* | bench/*) echo --checks=-clang-analyzer-unix.Malloc ;;
     *) echo --checks= ;;
     esac
 }
