@@ -12,6 +12,7 @@
 #:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
 #:   bench            run the benchmarks in bench/ (BENCHMARKING.md)
 #:   bench-move       the mover's alone: speed, stalls, vCPUs (~15 min); bench-move-quick: < 50 s
+#:   bench-io         what the fence costs: a guest's direct disk I/O, a submission (~6 min)
 #:
 #:   T=WORD           only tests with WORD in their path     make check T=qmp
 #:   JOBS=N           VM tests at a time (1)                 V=1       show commands
@@ -91,12 +92,14 @@ demo:
 demo-parts: $(DEMO)
 	@tests/vm/fetch-kernel.sh && CC='$(CC)' tests/vm/mk-initrd.sh
 
-bench: $(PROGRAMS) $(BENCH_PROGRAMS)
+bench: $(PROGRAMS) $(BENCH_PROGRAMS) guest
 	@$(if $(BENCH_PROGRAMS),set -e; for b in $(BENCH_PROGRAMS); do echo "# $$b"; $$b; done,echo 'bench/ has no programs yet')
 
 bench-move: $(BUILD)/bench/move
 	@$<
 bench-move-quick: $(BUILD)/bench/move
 	@$< --quick
+bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
+	@$(BUILD)/bench/io
 
-.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick
+.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-io

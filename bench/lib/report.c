@@ -196,7 +196,7 @@ void bench_report_begin(struct bench_report *r)
         r->list[i] = json_array_new();
 }
 
-static JsonObject *machine(void)
+JsonObject *bench_machine(void)
 {
     JsonObject *o = json_object_new();
     g_autofree char *load = NULL, *cpu = NULL;
@@ -225,7 +225,7 @@ bool bench_report_write(struct bench_report *r, const char *path)
     g_autoptr(GError) error = NULL;
     JsonObject *o = json_object_new();
 
-    json_object_set_object_member(o, "machine", machine());
+    json_object_set_object_member(o, "machine", bench_machine());
     for (int i = 0; i < BENCH_KINDS; i++)
         json_object_set_array_member(o, kind_names[i], g_steal_pointer(&r->list[i]));
     json_node_take_object(root, o);

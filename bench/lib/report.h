@@ -24,6 +24,9 @@ struct bench_report {
 void bench_report_begin(struct bench_report *r);
 void bench_report_run(struct bench_report *r, const struct bench_row *row);
 
+/* Kernel, processor and load, for any report. */
+JsonObject *bench_machine(void);
+
 /* Frees what bench_report_begin() has made; false if the file cannot be written. */
 bool bench_report_write(struct bench_report *r, const char *path);
 

@@ -162,6 +162,22 @@ struct disk_count diskvm_count(struct diskvm *d, const char *disk)
     return (struct disk_count){ guest_number(line, "ops"), guest_number(line, "bad") };
 }
 
+uint64_t diskvm_requests(struct diskvm *d)
+{
+    g_autoptr(JsonNode) node = qmp_ok(d->vm->qmp, "query-blockstats", NULL);
+    JsonArray *all = json_node_get_array(node);
+
+    for (guint i = 0; i < json_array_get_length(all); i++) {
+        JsonObject *one = json_array_get_object_element(all, i);
+        JsonObject *stats = json_object_get_object_member(one, "stats");
+
+        if (g_strcmp0(json_object_get_string_member(one, "device"), "d0") == 0)
+            return (uint64_t)(json_object_get_int_member(stats, "rd_operations") +
+                              json_object_get_int_member(stats, "wr_operations"));
+    }
+    g_error("no drive d0");
+}
+
 /* Has the device nothing to do, because all that the guest asked for is done? */
 static bool guest_stopped(struct diskvm *d)
 {

@@ -47,6 +47,9 @@ struct disk_count {
 };
 struct disk_count diskvm_count(struct diskvm *d, const char *disk);
 
+/* Requests to the drive "d0" that have ended, as QEMU counts them: reads and writes. */
+uint64_t diskvm_requests(struct diskvm *d);
+
 /*
  * Waits until the guest has read from the disk `more` times. DISK_STALLED: it was the guest that
  * stopped; asserts that it was not us.

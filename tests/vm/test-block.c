@@ -129,23 +129,6 @@ static void set_iops(struct diskvm *d, unsigned iops)
         iops));
 }
 
-/* Requests of the first disk that have ended so far. */
-static uint64_t requests(struct diskvm *d)
-{
-    g_autoptr(JsonNode) node = qmp_ok(d->vm->qmp, "query-blockstats", NULL);
-    JsonArray *all = json_node_get_array(node);
-
-    for (guint i = 0; i < json_array_get_length(all); i++) {
-        JsonObject *one = json_array_get_object_element(all, i);
-        JsonObject *stats = json_object_get_object_member(one, "stats");
-
-        if (g_strcmp0(json_object_get_string_member(one, "device"), "d0") == 0)
-            return (uint64_t)(json_object_get_int_member(stats, "rd_operations") +
-                              json_object_get_int_member(stats, "wr_operations"));
-    }
-    g_error("no drive d0");
-}
-
 static enum disk_state throttled(struct diskvm *d)
 {
     uint64_t before;
@@ -154,10 +137,10 @@ static enum disk_state throttled(struct diskvm *d)
     start_moves(d);
     set_iops(d, IOPS);
     lab_sleep(2);                               /* what came before is paid for */
-    before = requests(d);
+    before = diskvm_requests(d);
     start = lab_now();
     lab_sleep(5);
-    rate = (double)(requests(d) - before) / (lab_now() - start);
+    rate = (double)(diskvm_requests(d) - before) / (lab_now() - start);
     g_test_message("%.1f requests a second of %d", rate, IOPS);
     g_assert_cmpfloat(rate, <=, IOPS * 1.15);
     g_assert_cmpfloat(rate, >=, IOPS * 0.5);
