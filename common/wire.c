@@ -51,6 +51,7 @@ static const struct shape shapes[] = {
     [VT_MOVED] = { BODY("MOVED", vt_move_list), ARRAY(vt_move_list, move, count) },
     [VT_SET] = { BODY("SET", vt_set) },
     [VT_FROZEN] = { BODY("FROZEN", vt_text), STRING(vt_text, text, VT_TEXT, 1) },
+    [VT_BACKING] = { BODY("BACKING", vt_backing), STRING(vt_backing, hint, VT_HINT, 1) },
 };
 static_assert(ARRAY_SIZE(shapes) == VT_TYPE_END, "a message type has no shape");
 static_assert(offsetof(struct vt_hello, no_source) == offsetof(struct vt_hello, name) + VT_NAME,

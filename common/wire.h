@@ -33,6 +33,7 @@ struct wire_msg {
         struct vt_harvest_end harvest_end;
         struct vt_move_list move;
         struct vt_set set;
+        struct vt_backing backing;
         unsigned char bytes[VT_WIRE_MAX];
     };
     int fd[WIRE_FDS];

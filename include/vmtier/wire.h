@@ -14,6 +14,7 @@
  *           <--------------------- WELCOME     granule, tiers; fd: /dev/userfaultfd
  *                                  or REFUSE   and the reason
  *      BLOCK xN         ---------------------> each tiered RAM block; fds: its tier files
+ *      BACKING xN       ---------------------> what kind of memory each block is
  *      SLOTS xN         ---------------------> memslots over those blocks
  *      PLACEMENT xN     ---------------------> which tier every granule is in: the truth
  *      LAYOUT_END       --------------------->
@@ -28,7 +29,9 @@
  *      and at any time
  *      BLOCK ... LAYOUT_END ----------------> the layout changed (hot-plug); generation grows
  *      BLOCK_GONE, FROZEN   ----------------> tiering of the VM has stopped in the VMM
+ *      BACKING xN           ----------------> what its page table was found to look like
  *           <--------------------- SET         freeze or thaw, switch sources
+ *           <--------------------- REFUSE      this VM cannot be tiered here, and the reason
  *
  * The daemon asks one thing at a time and waits for the end message with the same `seq`; what the
  * VMM says unasked has seq 0. Each side checks every length, index and count it is told.
@@ -50,6 +53,7 @@
 #define VT_BLOCKS       64           /* tiered RAM blocks of one VM */
 #define VT_NAME         64           /* bytes of a name, its NUL included */
 #define VT_TEXT         256          /* bytes of a reason, its NUL included */
+#define VT_HINT         640          /* bytes of an advice, its NUL included */
 #define VT_GRANULES_MAX (1u << 22)   /* granules of one VM: 8 TiB at 2 MiB */
 #define VT_GRANULE_MIN  4096u
 #define VT_GRANULE_MAX  (1ull << 30)
@@ -61,6 +65,7 @@ enum vt_type {
     VT_HARVEST, VT_OBS, VT_HARVEST_END,
     VT_MOVE, VT_MOVED,
     VT_SET, VT_FROZEN,
+    VT_BACKING,
     VT_TYPE_END
 };
 
@@ -81,6 +86,12 @@ enum vt_status {
     VT_ST_ERROR,        /* a call failed; the text of FROZEN or the VM's log says which */
     VT_ST_END
 };
+
+/* What a file of RAM is, and whether 2 MiB pages can be had in it (tmpfs: huge=). */
+enum vt_kind { VT_KIND_NONE, VT_KIND_MEMFD, VT_KIND_TMPFS, VT_KIND_HUGETLB, VT_KIND_OTHER,
+               VT_KIND_END };
+enum vt_thp { VT_THP_UNKNOWN, VT_THP_NEVER, VT_THP_ADVISE, VT_THP_WITHIN_SIZE, VT_THP_ALWAYS,
+              VT_THP_END };
 
 struct vt_hdr {
     uint32_t magic;
@@ -132,9 +143,10 @@ struct vt_block {               /* fds: the files of the tiers in `files`, lowes
     uint32_t page_size;         /* of the backing */
     uint32_t files;             /* mask of tiers; bit 0 is always set */
     uint32_t fresh;             /* 1: the guest has not used it yet */
+    uint64_t base[VT_TIERS];    /* where in each file the block's area begins */
     char     name[VT_NAME];
 };
-static_assert(sizeof(struct vt_block) == 16 + 32 + 64, "wire: block");
+static_assert(sizeof(struct vt_block) == 16 + 32 + 64 + 64, "wire: block");
 
 struct vt_block_gone {
     struct vt_hdr h;
@@ -171,7 +183,7 @@ static_assert(sizeof(struct vt_layout_end) == 24, "wire: layout end");
 struct vt_tier_file {           /* fd: the file */
     struct vt_hdr h;
     uint32_t block, tier;
-    uint64_t offset;            /* where in the file the block's memory begins */
+    uint64_t offset;            /* where in the file the block's area begins */
 };
 static_assert(sizeof(struct vt_tier_file) == 32, "wire: tier file");
 
@@ -247,6 +259,28 @@ struct vt_set {
     uint32_t sample_period, pad;
 };
 static_assert(sizeof(struct vt_set) == 32, "wire: set");
+
+/*
+ * A block's memory as it was found: the file of each tier, and how much of the block is in the guest's
+ * page table now, by entries of which size. A look at it all takes a while; `passes` counts them.
+ */
+struct vt_backing_tier {
+    uint64_t mapped, huge;      /* bytes; of those, by entries of 2 MiB and more */
+    uint32_t page_size;         /* smallest page of the file */
+    uint8_t  kind, thp;         /* enum vt_kind, enum vt_thp */
+    uint16_t pad;
+};
+static_assert(sizeof(struct vt_backing_tier) == 24, "wire: backing of a tier");
+
+struct vt_backing {
+    struct vt_hdr h;
+    uint32_t block;
+    uint32_t align;             /* the host address is a multiple of 1 << align */
+    uint32_t passes, pad;       /* 0: `mapped` and `huge` are not known yet */
+    struct vt_backing_tier tier[VT_TIERS];
+    char     hint[VT_HINT];     /* what to do for larger pages; empty: nothing */
+};
+static_assert(sizeof(struct vt_backing) == 16 + 16 + 8 * 24 + VT_HINT, "wire: backing");
 
 static_assert(sizeof(((struct vt_hello *)0)->no_source) / VT_NAME == VT_SRC_END, "wire: sources");
 

@@ -34,6 +34,9 @@ static void read_strings(const struct wire_msg *m)
     case VT_BLOCK:
         sink += strlen(m->block.name);
         break;
+    case VT_BACKING:
+        sink += strlen(m->backing.hint);
+        break;
     default:
         break;
     }

@@ -25,7 +25,7 @@ static const struct shape shapes[] = {
     { VT_HELLO, "HELLO", 320, 0, 0, 0, 64, 64, 4 },
     { VT_WELCOME, "WELCOME", 168, 0, 0, 1, 40, 16, 8 },
     { VT_REFUSE, "REFUSE", 280, 0, 0, 0, 24, 256, 1 },
-    { VT_BLOCK, "BLOCK", 112, 0, 0, 8, 48, 64, 1 },
+    { VT_BLOCK, "BLOCK", 176, 0, 0, 8, 112, 64, 1 },
     { VT_BLOCK_GONE, "BLOCK_GONE", 24, 0, 0, 0, 0, 0, 0 },
     { VT_SLOTS, "SLOTS", 24, 32, 16, 0, 0, 0, 0 },
     { VT_PLACEMENT, "PLACEMENT", 24, 1, 20, 0, 0, 0, 0 },
@@ -39,6 +39,7 @@ static const struct shape shapes[] = {
     { VT_MOVED, "MOVED", 112, 8, 16, 0, 0, 0, 0 },
     { VT_SET, "SET", 32, 0, 0, 0, 0, 0, 0 },
     { VT_FROZEN, "FROZEN", 280, 0, 0, 0, 24, 256, 1 },
+    { VT_BACKING, "BACKING", 864, 0, 0, 0, 224, 640, 1 },
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(shapes) == VT_TYPE_END - 1);
 
