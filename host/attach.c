@@ -11,26 +11,65 @@
 #include "host/mover/mover.h"
 
 #include <errno.h>
-#include <unistd.h>
+#include <string.h>
 
 #define SLOW_TIER 1
+
+/*
+ * There is no memory of the slow tier for this VM, and there will be none while nobody does something
+ * about it: it is told, and stays in the list with the reason. One that was placed before loses the
+ * link, and hears of it when it attaches again.
+ */
+static int refuse(struct vm *vm, const char *why, struct vt_err *err)
+{
+    if (vm->placed)
+        return vt_fail(err, ENOMEM, "%s", why);
+    vm->refused = true;
+    vm_clean_text(vm->stats.reason, why, sizeof(vm->stats.reason));
+    vm->stats.state = VM_REFUSED;
+    vm_show(vm);
+    vm_event(vm, "VMTIER_VM_REFUSED", vm->stats.reason);
+    memset(&vm->out.text, 0, sizeof(vm->out.text));
+    wire_start(&vm->out, VT_REFUSE, 0, sizeof(vm->out.text));
+    vm->out.text.code = ENOMEM;
+    memcpy(vm->out.text.text, vm->stats.reason, sizeof(vm->out.text.text));
+    return vm_send(vm, err);
+}
 
 static int send_file(struct vm *vm, guint32 block, guint32 tier, struct vt_err *err)
 {
     struct vm_block *b = &vm->block[block];
+    const struct tier_want want = {
+        .vm = vm->name, .block = b->name, .length = b->length, .page_size = b->page_size,
+        .granule = vm->config.granule, .huge = vm_wants_huge(b),
+    };
     g_autoptr(GError) error = NULL;
+    struct tier_got got;
 
-    b->file[tier] = tier_make_file(&vm->daemon->tiers->tier[tier], vm->name, b->name, b->length,
-                                   b->page_size, &error);
-    if (b->file[tier] < 0)
-        return vt_fail(err, ENOMEM, "%s", error->message);
+    if (!tier_make_file(vm->daemon->tiers, tier, &want, &got, &error))
+        return refuse(vm, error->message, err);
+    g_mutex_lock(&vm->lock);
+    b->file[tier] = got.fd;
+    b->base[tier] = got.base;
+    memcpy(b->note, got.note, sizeof(b->note));
+    g_mutex_unlock(&vm->lock);
     wire_start(&vm->out, VT_TIER_FILE, 0, sizeof(vm->out.tier_file));
     vm->out.tier_file.block = block;
     vm->out.tier_file.tier = tier;
-    vm->out.tier_file.offset = 0;
-    vm->out.fd[0] = b->file[tier];
+    vm->out.tier_file.offset = got.base;
+    vm->out.fd[0] = got.fd;
     vm->out.n_fds = 1;
     return vm_send(vm, err);
+}
+
+static int send_files(struct vm *vm, struct vt_err *err)
+{
+    int rc = 0;
+
+    for (guint32 i = 0; !rc && !vm->refused && i < VT_BLOCKS; i++)
+        if (vm->block[i].present && vm->block[i].file[SLOW_TIER] < 0)
+            rc = send_file(vm, i, SLOW_TIER, err);
+    return rc;
 }
 
 /* Granules of new blocks that do not fit the quota, in order. */
@@ -67,15 +106,15 @@ static int move_surplus(struct vm *vm, bool fresh, struct vt_err *err)
 int vm_place_new(struct vm *vm, struct vt_err *err)
 {
     bool here[VT_BLOCKS];
-    int rc = 0;
+    int rc;
 
     vm->layout_known = false;
     for (guint32 i = 0; i < VT_BLOCKS; i++)
         here[i] = vm->block[i].present;
-    for (guint32 i = 0; !rc && i < VT_BLOCKS; i++)
-        if (vm->block[i].present && vm->block[i].file[SLOW_TIER] < 0)
-            rc = send_file(vm, i, SLOW_TIER, err);
-    if (!rc && vm->now.mode == VM_ON)
+    rc = send_files(vm, err);
+    if (rc || vm->refused)
+        return rc;
+    if (vm->now.mode == VM_ON)
         rc = move_surplus(vm, true, err);
     if (!rc && vm->now.mode == VM_ON)
         rc = move_surplus(vm, false, err);
@@ -117,7 +156,7 @@ int vm_attach(struct vm *vm, struct vt_err *err)
         return stay_refused(vm, err);
     if (!rc)
         rc = vm_place_new(vm, err);
-    if (rc)
+    if (rc || vm->refused)
         return rc;
     wire_start(&vm->out, VT_READY, 0, sizeof(struct vt_ready));
     rc = vm_send(vm, err);

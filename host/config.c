@@ -219,6 +219,7 @@ static void tier_config_free(gpointer data)
 
     g_free(t->name);
     g_free(t->nodes);
+    g_free(t->path);
     g_free(t);
 }
 
@@ -237,6 +238,25 @@ static struct tier_config *tier_named(struct config *c, const char *name)
     return t;
 }
 
+static bool set_tier(struct tier_config *t, const char *key, const char *value, GError **error)
+{
+    if (!strcmp(key, "file"))
+        return !strcmp(value, "memfd") ||
+               FAIL(error, "file=%s: memfd is the only kind; for files elsewhere there is path=", value);
+    if (strcmp(key, "nodes") && strcmp(key, "path"))
+        return FAIL(error, "unknown key '%s': there are nodes=LIST, path=PATH and file=memfd", key);
+    if (*key == 'p' && !strcmp(t->name, "dram"))
+        return FAIL(error, "path=: QEMU itself makes the file of dram, where its mem-path= says");
+    if (*key == 'p' && value[0] != '/')
+        return FAIL(error, "path=%s: it begins with a '/'", value);
+
+    char **to = *key == 'n' ? &t->nodes : &t->path;
+
+    g_free(*to);
+    *to = g_strdup(value);
+    return true;
+}
+
 static bool read_tier(GKeyFile *file, const char *group, struct config *c, GError **error)
 {
     g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
@@ -247,15 +267,8 @@ static bool read_tier(GKeyFile *file, const char *group, struct config *c, GErro
     for (char **k = keys; k && *k; k++) {
         g_autofree char *value = g_key_file_get_string(file, group, *k, error);
 
-        if (!value)
+        if (!value || !set_tier(t, *k, g_strstrip(value), error))
             return false;
-        g_strstrip(value);
-        if (!strcmp(*k, "nodes")) {
-            g_free(t->nodes);
-            t->nodes = g_steal_pointer(&value);
-        } else if (strcmp(*k, "file") || strcmp(value, "memfd")) {
-            return FAIL(error, "'%s=%s': there are nodes=LIST and file=memfd", *k, value);
-        }
     }
     return keys != NULL;
 }

@@ -35,6 +35,7 @@ struct vm_config {
 struct tier_config {
     char *name;
     char *nodes;                /* libnuma node string, or NULL */
+    char *path;                 /* a directory or a file for its memory, or NULL */
 };
 
 struct config {

@@ -16,6 +16,7 @@ bool vm_is_layout(const struct wire_msg *msg)
 {
     switch (msg->h.type) {
     case VT_BLOCK: case VT_BLOCK_GONE: case VT_SLOTS: case VT_PLACEMENT: case VT_LAYOUT_END:
+    case VT_BACKING:
         return true;
     default:
         return false;
@@ -32,6 +33,8 @@ static void forget_block(struct vm *vm, struct vm_block *b)
     for (guint32 g = b->first; b->present && g < b->first + b->count; g++)
         ledger_put(&vm->ledger, g, LEDGER_NONE);
     b->present = false;
+    memset(b->use, 0, sizeof(b->use));
+    b->backing.h.type = 0;
 }
 
 static bool overlaps(const struct vm *vm, const struct vt_block *m)
@@ -46,11 +49,28 @@ static bool overlaps(const struct vm *vm, const struct vt_block *m)
     return false;
 }
 
+/* Each file is long enough for the area that is said to be in it. */
+static int check_files(const struct wire_msg *msg, struct vt_err *err)
+{
+    const struct vt_block *m = &msg->block;
+    struct stat st;
+
+    for (unsigned t = 0, next = 0; t < VT_TIERS; t++) {
+        if (!(m->files & (1u << t)))
+            continue;
+        if (m->base[t] % 4096 || fstat(msg->fd[next++], &st) || (guint64)st.st_size < m->length ||
+            m->base[t] > (guint64)st.st_size - m->length)
+            return vt_fail(err, EPROTO, "BLOCK %u: its file of tier %u is shorter than %llu + %llu "
+                           "bytes", m->id, t, (unsigned long long)m->base[t],
+                           (unsigned long long)m->length);
+    }
+    return 0;
+}
+
 static int check_block(const struct vm *vm, const struct wire_msg *msg, struct vt_err *err)
 {
     const struct vt_block *m = &msg->block;
     guint64 granule = vm->config.granule;
-    struct stat st;
 
     if (m->id >= VT_BLOCKS || !m->length || m->length > (guint64)VT_GRANULES_MAX * granule ||
         m->count != (m->length + granule - 1) / granule ||
@@ -63,12 +83,9 @@ static int check_block(const struct vm *vm, const struct wire_msg *msg, struct v
         m->files >> vm->daemon->tiers->n)
         return vt_fail(err, EPROTO, "BLOCK %u: files %#x with %d descriptors", m->id, m->files,
                        msg->n_fds);
-    if (fstat(msg->fd[0], &st) || (guint64)st.st_size < m->length)
-        return vt_fail(err, EPROTO, "BLOCK %u: its file is shorter than %llu bytes", m->id,
-                       (unsigned long long)m->length);
     if (overlaps(vm, m))
         return vt_fail(err, EPROTO, "BLOCK %u overlaps another one", m->id);
-    return 0;
+    return check_files(msg, err);
 }
 
 static int take_block(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
@@ -76,19 +93,25 @@ static int take_block(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
     const struct vt_block *m = &msg->block;
     struct vm_block *b;
     int rc = check_block(vm, msg, err), next = 0;
-    bool placed;
+    bool placed, again;
 
     if (rc)
         return rc;
     b = &vm->block[m->id];
     /* A block that is told again before its first placement still waits for it. */
-    placed = b->present && b->first == m->first && b->count == m->count ? b->placed
-             : !(m->fresh || vm->placed);
+    again = b->present && b->first == m->first && b->count == m->count;
+    placed = again ? b->placed : !(m->fresh || vm->placed);
+    if (!again)
+        b->note[0] = '\0';
     forget_block(vm, b);
-    *b = (struct vm_block){
-        .present = true, .length = m->length, .first = m->first, .count = m->count,
-        .page_size = m->page_size, .fresh = m->fresh, .placed = placed,
-    };
+    b->present = true;
+    b->length = m->length;
+    b->first = m->first;
+    b->count = m->count;
+    b->page_size = m->page_size;
+    b->fresh = m->fresh;
+    b->placed = placed;
+    memcpy(b->base, m->base, sizeof(b->base));
     vm_clean_text(b->name, m->name, sizeof(b->name));
     for (unsigned t = 0; t < VT_TIERS; t++)
         b->file[t] = m->files & (1u << t) ? wire_take_fd(msg, next++) : -1;
@@ -137,12 +160,9 @@ static int take_end(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
     (void)msg;
     (void)err;
     s->ram_bytes = 0;
-    s->page_size = 0;
     for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-        if (b->present) {
+        if (b->present)
             s->ram_bytes += b->length;
-            s->page_size = MAX(s->page_size, b->page_size);
-        }
     vm->layout_known = true;
     return 0;
 }
@@ -158,6 +178,9 @@ static int take(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
         return take_slots(vm, msg, err);
     case VT_PLACEMENT:
         return take_placement(vm, msg, err);
+    case VT_BACKING:
+        vm_take_backing(vm, &msg->backing);
+        return 0;
     default:
         return take_end(vm, msg, err);
     }

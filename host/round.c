@@ -201,7 +201,7 @@ static void compare_with_files(struct vm *vm)
     g_autofree char *text = NULL;
 
     for (guint t = 0; t < vm->daemon->tiers->n && !text; t++)
-        if (s->file_bytes[t] > s->ledger_bytes[t] + s->spare_bytes[t])
+        if (s->counted[t] && s->file_bytes[t] > s->ledger_bytes[t] + s->spare_bytes[t])
             text = g_strdup_printf("tier %s: the files hold %" G_GUINT64_FORMAT " bytes, the ledger "
                                    "has %" G_GUINT64_FORMAT, vm->daemon->tiers->tier[t].name,
                                    s->file_bytes[t], s->ledger_bytes[t]);
@@ -221,8 +221,12 @@ static void count_bytes(struct vm *vm)
         s->ledger_bytes[t] = ledger_bytes(&vm->ledger, t);
         s->granules[t] = vm->ledger.count[t];
         s->file_bytes[t] = 0;
-        for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-            s->file_bytes[t] += b->present ? tier_file_bytes(b->file[t]) : 0;
+        s->counted[t] = true;
+        for (struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
+            if (b->present) {
+                s->file_bytes[t] += tier_count_bytes(b->file[t], b->base[t], b->length, &b->use[t]);
+                s->counted[t] &= b->use[t].fresh;
+            }
     }
     s->dram_bytes_peak = MAX(s->dram_bytes_peak, s->file_bytes[0]);
     compare_with_files(vm);

@@ -2,6 +2,7 @@
 /* VMs and the daemon as JSON, for the control socket. Keys are documented in vmtier-qmp(7). */
 #include "host/daemon.h"
 #include "host/source/source.h"
+#include "host/tier-area.h"
 #include "common/version.h"
 
 #include <math.h>
@@ -152,10 +153,11 @@ static JsonArray *view_slots(struct vm *vm, const struct vm_stats *s)
 static void put_identity(JsonObject *o, struct vm *vm, const struct vm_stats *s,
                          const struct vm_settings *want)
 {
-    g_autofree char *backing = s->page_size >= 1u << 20
-        ? g_strdup_printf("hugetlb, pages of %u MiB", s->page_size >> 20)
-        : g_strdup_printf("shared file, pages of %u KiB", s->page_size >> 10);
+    g_autofree char *backing = NULL;
 
+    g_mutex_lock(&vm->lock);
+    backing = vm_backing_text(vm);
+    g_mutex_unlock(&vm->lock);
     json_object_set_string_member(o, "name", vm->name);
     put_text(o, "uuid", vm->uuid);
     put_int(o, "pid", vm->pid);
@@ -167,7 +169,7 @@ static void put_identity(JsonObject *o, struct vm *vm, const struct vm_stats *s,
     put_int(o, "ram_bytes", s->ram_bytes);
     put_int(o, "granule_bytes", vm->config.granule);
     put_int(o, "granules", vm->config.granule ? s->ram_bytes / vm->config.granule : 0);
-    put_text(o, "backing", s->page_size ? backing : NULL);
+    put_text(o, "backing", backing);
     put_text(o, "policy", vm->policy->name);
 }
 
@@ -203,12 +205,23 @@ JsonNode *view_vm(struct vm *vm)
     put_rounds(o, &s);
     json_object_set_array_member(o, "sources", view_sources(vm, &s));
     json_object_set_array_member(o, "memslots", view_slots(vm, &s));
+    g_mutex_lock(&vm->lock);
+    json_object_set_array_member(o, "blocks", vm_view_blocks(vm));
+    g_mutex_unlock(&vm->lock);
     json_object_set_double_member(o, "attached_s",
                                   (double)(g_get_monotonic_time() - vm->attached_us) / 1e6);
     return node_of(o);
 }
 
 /* --- the daemon ------------------------------------------------------------------------------------------- */
+
+static void put_room(JsonObject *o, struct tier_area *area)
+{
+    const struct tier_room room = tier_area_room(area);
+
+    put_int(o, "path_bytes", room.size);
+    put_int(o, "path_unused_bytes", room.unused);
+}
 
 static JsonArray *view_host_tiers(struct daemon *d)
 {
@@ -230,6 +243,9 @@ static JsonArray *view_host_tiers(struct daemon *d)
         put_text(o, "nodes", tier->nodes);
         json_object_set_boolean_member(o, "emulated", tier->emulated);
         put_int(o, "bytes_used", used);
+        put_text(o, "path", tier->path);
+        if (tier->area)
+            put_room(o, tier->area);
         put_text(o, "reason", tier->reason);
         json_array_add_object_element(list, o);
     }

@@ -20,6 +20,8 @@
 #include "host/policy/policy.h"
 #include "host/tier.h"
 
+#include <json-glib/json-glib.h>
+
 enum vm_state {
     VM_ATTACHING,               /* talking to QEMU about the layout */
     VM_TIERING, VM_OBSERVING, VM_IDLE, /* by mode: on, observe, off */
@@ -37,6 +39,11 @@ struct vm_block {
     bool fresh;                 /* the guest has not used it yet */
     bool placed;                /* its first placement is done */
     int file[VT_TIERS];         /* -1: none */
+    guint64 base[VT_TIERS];     /* where in the file the block's area begins */
+    struct tier_use use[VT_TIERS];
+    struct vt_backing backing;  /* what QEMU found; `h.type` 0: nothing yet */
+    bool hinted;                /* its advice was logged */
+    char note[VT_TEXT];         /* why the slow tier's file is not like dram's, or empty */
 };
 
 /* What was measured of a VM; copied whole for whoever asks. */
@@ -45,6 +52,7 @@ struct vm_stats {
     char reason[VT_TEXT];
     guint64 ledger_bytes[VT_TIERS], file_bytes[VT_TIERS];
     guint64 spare_bytes[VT_TIERS]; /* in the files, of no granule: for the next moves */
+    bool counted[VT_TIERS];     /* file_bytes is of this round, not of an earlier one */
     guint32 granules[VT_TIERS];
     guint64 dram_bytes_peak;
     guint64 ram_bytes;
@@ -59,7 +67,6 @@ struct vm_stats {
     guint32 plan_wanted, plan_done;
     guint64 source_events[VT_SRC_END], source_cpu_ns[VT_SRC_END];
     double source_rate[VT_SRC_END]; /* events per second */
-    guint32 page_size;
     guint64 mismatches;         /* times the files held more than the ledger */
     struct vt_slot slot[VT_BLOCKS];
     guint32 n_slots;
@@ -104,6 +111,7 @@ struct vm {
     guint32 sources;            /* mask: what runs */
     bool layout_known;          /* LAYOUT_END has come since the last placement */
     bool placed;                /* READY was sent */
+    bool refused;               /* REFUSE was sent */
     struct vm_block block[VT_BLOCKS];
     struct ledger ledger;
     struct heat heat;
@@ -149,6 +157,12 @@ void vm_event(struct vm *vm, const char *event, const char *text);
 /* Layout messages that QEMU sends: takes one. 0, or a negative errno with *err. */
 int vm_take_layout(struct vm *vm, struct wire_msg *msg, struct vt_err *err);
 bool vm_is_layout(const struct wire_msg *msg);
+
+/* BACKING, checked and cleaned, and what is shown of it: backing.c. Under `lock`. */
+void vm_take_backing(struct vm *vm, const struct vt_backing *news);
+bool vm_wants_huge(const struct vm_block *block);
+JsonArray *vm_view_blocks(const struct vm *vm);
+char *vm_backing_text(const struct vm *vm);
 
 /* Waits for the layout, places what is new, lets the guest start. 0, or a negative errno. */
 int vm_attach(struct vm *vm, struct vt_err *err);

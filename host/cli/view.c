@@ -69,11 +69,27 @@ static char *nodes_of(JsonObject *tier)
     return js_str(tier, "nodes") ? g_strdup_printf("node %s", nodes) : g_strdup("");
 }
 
+/* Where a tier's files are, and how much of a shared one is left. */
+static char *path_of(JsonObject *tier)
+{
+    g_autofree char *path = fmt_safe(js_str(tier, "path")), *size = NULL, *left = NULL;
+
+    if (!js_str(tier, "path")) {
+        return g_strdup("");
+    }
+    if (!js_has_num(tier, "path_bytes")) {
+        return g_strdup_printf("in %s", path);
+    }
+    size = size_of(tier, "path_bytes");
+    left = size_of(tier, "path_unused_bytes");
+    return g_strdup_printf("in %s, %s of %s left", path, left, size);
+}
+
 static void tier_rows(JsonArray *tiers, GString *out)
 {
     struct fmt_table table;
 
-    fmt_table_init(&table, 4);
+    fmt_table_init(&table, 5);
     for (guint i = 0; i < js_len(tiers); i++) {
         JsonObject *tier = js_at(tiers, i);
         g_autofree char *used = size_of(tier, "bytes_used");
@@ -81,6 +97,7 @@ static void tier_rows(JsonArray *tiers, GString *out)
         fmt_table_add(&table, view_tier_name(tier));
         fmt_table_add(&table, g_strdup_printf("%s used", used));
         fmt_table_add(&table, nodes_of(tier));
+        fmt_table_add(&table, path_of(tier));
         fmt_table_add(&table, js_str(tier, "reason") ? fmt_safe(js_str(tier, "reason")) : g_strdup(""));
     }
     fmt_table_print(&table, 2, out);
@@ -234,10 +251,11 @@ static char *ram_text(JsonObject *vm)
 {
     g_autofree char *ram = size_of(vm, "ram_bytes");
     g_autofree char *granule = size_of(vm, "granule_bytes");
-    g_autofree char *backing = fmt_safe(js_str(vm, "backing"));
+    g_autofree char *backing = js_str(vm, "backing") ? fmt_safe(js_str(vm, "backing")) : NULL;
 
-    return g_strdup_printf("%s in %" G_GINT64_FORMAT " granules of %s, %s", ram,
-                           js_int(vm, "granules"), granule, backing);
+    return g_strdup_printf("%s in %" G_GINT64_FORMAT " granules of %s%s%s", ram,
+                           js_int(vm, "granules"), granule, backing ? ", " : "",
+                           backing ? backing : "");
 }
 
 static char *qemu_text(JsonObject *vm)
@@ -323,12 +341,57 @@ static void slot_pairs(struct fmt_table *table, JsonObject *vm)
     }
 }
 
+/* A block's file on one tier: its kind, and what was found in the page table. */
+static char *backing_text(JsonObject *tier)
+{
+    g_autofree char *kind = fmt_safe(js_str(tier, "kind")), *mapped = size_of(tier, "mapped_bytes");
+    g_autofree char *note = js_str(tier, "note") ? fmt_safe(js_str(tier, "note")) : NULL;
+    gint64 bytes = js_int(tier, "mapped_bytes"), huge = js_int(tier, "huge_bytes");
+    g_autofree char *found = bytes > 0 ? g_strdup_printf("; %s mapped, %.0f %% of it by 2 MiB or more",
+                                                         mapped, 100.0 * (double)huge / (double)bytes)
+                                       : g_strdup("");
+
+    return g_strdup_printf("%s%s%s%s", kind, found, note ? "; " : "", note ? note : "");
+}
+
+static void backing_pairs(struct fmt_table *table, JsonObject *vm)
+{
+    JsonArray *blocks = js_arr(vm, "blocks");
+    const char *key = "backing";
+
+    for (guint i = 0; i < js_len(blocks); i++) {
+        JsonArray *tiers = js_arr(js_at(blocks, i), "tiers");
+        g_autofree char *block = fmt_safe(js_str(js_at(blocks, i), "name"));
+
+        for (guint t = 0; t < js_len(tiers); t++, key = "") {
+            g_autofree char *text = backing_text(js_at(tiers, t));
+            g_autofree char *name = fmt_safe(js_str(js_at(tiers, t), "name"));
+
+            pair(table, key, g_strdup_printf("%s, %s: %s", block, name, text));
+        }
+    }
+}
+
+static void hint_lines(JsonObject *vm, GString *out)
+{
+    JsonArray *blocks = js_arr(vm, "blocks");
+
+    for (guint i = 0; i < js_len(blocks); i++) {
+        const char *hint = js_str(js_at(blocks, i), "hint");
+
+        if (hint) {
+            add(out, "  hint: ", fmt_safe(hint), "\n");
+        }
+    }
+}
+
 static void vm_pairs(struct fmt_table *table, JsonObject *vm)
 {
     const char *last = js_str(js_obj(vm, "moves"), "last_error");
 
     pair(table, "QEMU", qemu_text(vm));
     pair(table, "RAM", ram_text(vm));
+    backing_pairs(table, vm);
     slot_pairs(table, vm);
     pair(table, "quota", quota_text(vm));
     tier_pairs(table, vm);
@@ -355,5 +418,6 @@ void view_vm(JsonObject *vm, GString *out)
     fmt_table_init(&table, 2);
     vm_pairs(&table, vm);
     fmt_table_print(&table, 2, out);
+    hint_lines(vm, out);
     view_sources(js_arr(vm, "sources"), out);
 }

@@ -19,10 +19,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const enum vt_type types[] = {
     VT_BLOCK, VT_BLOCK, VT_PLACEMENT, VT_PLACEMENT, VT_SLOTS, VT_BLOCK_GONE, VT_LAYOUT_END,
+    VT_BACKING,
 };
 
 enum { LIE_ID = 1, LIE_FIRST = 2, LIE_COUNT = 4, LIE_LENGTH = 8, LIE_PAGES = 16, LIE_FILES = 32,
-       LIE_FDS = 64 };
+       LIE_FDS = 64, LIE_BASE = 128 };
 
 /* Granules beyond this would be taken as readily, and memory with them: it is known, and slow. */
 #define ROOM 65536u
@@ -30,8 +31,16 @@ enum { LIE_ID = 1, LIE_FIRST = 2, LIE_COUNT = 4, LIE_LENGTH = 8, LIE_PAGES = 16,
 /* A file as long as any block; made before anybody counts descriptors. */
 static int ram_fd = -1;
 
+/* What a QEMU advises is logged, and here it advises all the time. */
+static GLogWriterOutput say_nothing(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer data)
+{
+    (void)level, (void)fields, (void)n, (void)data;
+    return G_LOG_WRITER_HANDLED;
+}
+
 __attribute__((constructor)) static void make_ram_file(void)
 {
+    g_log_set_writer_func(say_nothing, NULL, NULL);
     ram_fd = memfd_create("fuzz", MFD_CLOEXEC);
     g_assert_cmpint(ftruncate(ram_fd, 1LL << 46), ==, 0);
 }
@@ -50,6 +59,7 @@ static void make_block(struct wire_msg *msg, const uint8_t in[8], guint64 granul
     m->page_size = lies & LIE_PAGES ? raw : 4096;
     m->files = lies & LIE_FILES ? raw : 1 | (in[2] >> 6 & 2);
     m->fresh = in[0] >> 7;
+    m->base[in[2] % VT_TIERS] = lies & LIE_BASE ? (guint64)raw << in[1] % 33 : 0;
     memcpy(m->name, in, 8);
     if (m->first <= VT_GRANULES_MAX && m->count <= VT_GRANULES_MAX &&
         MAX(m->first, m->count) > ROOM)
@@ -69,6 +79,8 @@ static size_t length_of(enum vt_type type, guint8 elements)
         return sizeof(struct vt_slots) + elements * sizeof(struct vt_slot);
     case VT_PLACEMENT:
         return sizeof(struct vt_placement) + elements;
+    case VT_BACKING:
+        return sizeof(struct vt_backing);
     default:
         return sizeof(struct vt_block_gone);
     }

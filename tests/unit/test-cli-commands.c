@@ -32,12 +32,18 @@ static const char vm_json[] =
     "'events':99,'events_per_s':3.5,'cpu_ms':12,'drives_placement':true},"
     "{'name':'sample','available':false,'active':false,'reason':'KVM has no callbacks',"
     "'enable':'use accel=tcg','events':0,'events_per_s':0,'cpu_ms':0,'drives_placement':false}],"
-    "'memslots':[{'gpa':0,'size':1073741824,'block':'ram0','offset':0}],'attached_s':61}";
+    "'memslots':[{'gpa':0,'size':1073741824,'block':'ram0','offset':0}],"
+    "'blocks':[{'name':'ram0','bytes':1073741824,'align_bytes':4096,'tiers':["
+    "{'name':'dram','kind':'memfd','page_bytes':4096,'offset':0,'mapped_bytes':251658240,"
+    "'huge_bytes':62914560,'note':null},{'name':'cxl','kind':'tmpfs, huge=advise','page_bytes':4096,"
+    "'offset':2097152,'mapped_bytes':null,'huge_bytes':null,'note':'no 2 MiB pages: why'}],"
+    "'hint':'add align=2M'}],'attached_s':61}";
 
 static const char status_json[] =
     "{'version':'0.1.0','pid':7,'uptime_s':3,'userfaultfd':{'available':true},'tiers':["
     "{'name':'dram','nodes':'0','emulated':false,'bytes_used':251658240},"
-    "{'name':'cxl','nodes':null,'emulated':true,'bytes_used':0,'reason':'no CXL node'}],'vms':[%s]}";
+    "{'name':'cxl','nodes':null,'emulated':true,'bytes_used':0,'path':'/mnt/cxl/all',"
+    "'path_bytes':1073741824,'path_unused_bytes':268435456,'reason':'no CXL node'}],'vms':[%s]}";
 
 static const char heatmap_json[] =
     "{'vm':'web1','granule_bytes':2097152,'ranges':[{'block':'ram0','gpa':0,'first':0,'count':3}],"
@@ -188,6 +194,11 @@ static const struct command_case cases[] = {
     { "status-reason", "status", 0, "web1: no hit ratio: nothing samples", NULL },
     { "status-vm", "status web1", 0, "1 GiB in 512 granules of 2 MiB", NULL },
     { "status-vm-hit", "status web1", 0, "- (nothing samples)", NULL },
+    { "status-path", "status", 0, "in /mnt/cxl/all, 256 MiB of 1 GiB left", NULL },
+    { "status-vm-backing", "status web1", 0,
+      "ram0, dram: memfd; 240 MiB mapped, 25 % of it by 2 MiB or more\n", NULL },
+    { "status-vm-note", "status web1", 0, "ram0, cxl: tmpfs, huge=advise; no 2 MiB pages: why\n", NULL },
+    { "status-vm-hint", "status web1", 0, "\n  hint: add align=2M\n", NULL },
     { "status-json", "status --json", 0, "\"bytes_used\" : 251658240", NULL },
     { "status-vm-json", "--json status web1", 0, "\"accel\" : \"tcg\"", NULL },
     { "status-no-vm", "status nope", 4, NULL, "no VM \"nope\"" },

@@ -61,7 +61,7 @@ static void test_all_keys(void)
 {
     g_autoptr(Config) c = loads(
         "# comment\n[daemon]\nvmm-socket=/a/b\nqmp-socket = /c/d \nlog-level=debug\n"
-        "[tier cxl]\nnodes=0\nfile=memfd\n[tier dram]\nnodes= 0 \n"
+        "[tier cxl]\nnodes=0\nfile=memfd\npath= /a/shared file \n[tier dram]\nnodes= 0 \n"
         "[vm one]\nquota=100%\nmode=observe\nrate=10M/s\ngranule=64K\nsources=dirty, sample\n"
         "sample-period=16\nsample-use=measure\nprobe-budget-us=100\n");
     const struct vm_config *vm = config_for_vm(c, "one");
@@ -105,8 +105,10 @@ static const struct {
     { "[deamon]\n", "[deamon]: unknown group" },
     { "[tier a]\n[tier b]\n", "[tier b]: *dram and one slower one*" },
     { "[tier averyveryverylongname]\n", "[tier averyvery*]: *1 to 15 characters" },
-    { "[tier cxl]\nnode=1\n", "[tier cxl]: 'node=1'*nodes=LIST*" },
-    { "[tier cxl]\nfile=/dev/dax0.0\n", "[tier cxl]: 'file=/dev/dax0.0'*" },
+    { "[tier cxl]\nnode=1\n", "[tier cxl]: unknown key 'node'*nodes=LIST*" },
+    { "[tier cxl]\nfile=/dev/dax0.0\n", "[tier cxl]: file=/dev/dax0.0: *there is path=" },
+    { "[tier cxl]\npath=dev/shm\n", "[tier cxl]: path=dev/shm: it begins with a '/'" },
+    { "[tier dram]\npath=/dev/shm\n", "[tier dram]: path=: QEMU itself*mem-path=*" },
     { "[vm default]\nquotta=1G\n", "[vm default]: unknown key 'quotta'" },
     { "[vm a]\nquota=0\n", "[vm a]: quota: quota '0': a VM needs some dram*" },
     { "[vm a]\nquota=0%\n", "[vm a]: quota: quota '0%': *" },

@@ -225,6 +225,76 @@ static void test_slots(void)
     bed_free(b);
 }
 
+/* --- what the memory is ------------------------------------------------------------------------- */
+
+static struct vt_backing *start_backing(struct bed *b, guint32 id)
+{
+    struct vt_backing *m = &b->msg.backing;
+
+    memset(m, 0, sizeof(*m));
+    wire_start(&b->msg, VT_BACKING, 0, sizeof(*m));
+    m->block = id;
+    m->align = 21;
+    m->tier[0] = (struct vt_backing_tier){ .kind = VT_KIND_TMPFS, .thp = VT_THP_ADVISE,
+                                           .page_size = 4096, .mapped = 10, .huge = 5 };
+    return m;
+}
+
+static void test_backing(void)
+{
+    struct bed *b = bed_new();
+    struct vm_block *block = &b->vm->block[2];
+
+    start_block(b, 2, 0, 8);
+    g_assert_cmpint(take(b), ==, 0);
+    g_assert_null(vm_backing_text(b->vm));
+    g_assert_false(vm_wants_huge(block));
+    g_strlcpy(start_backing(b, 2)->hint, "do \033[31mthis", VT_HINT);
+    g_assert_cmpint(take(b), ==, 0);
+    g_assert_true(vm_wants_huge(block));
+    g_assert_cmpstr(block->backing.hint, ==, "do ?[31mthis");
+    g_autofree char *text = vm_backing_text(b->vm);
+
+    g_assert_cmpstr(text, ==, "tmpfs, huge=advise");
+    start_backing(b, 2)->tier[0].thp = VT_THP_NEVER;
+    b->msg.backing.align = 20;
+    b->msg.backing.passes = 1;
+    g_assert_cmpint(take(b), ==, 0);
+    g_assert_false(vm_wants_huge(block));
+    g_autofree char *other = vm_backing_text(b->vm);
+
+    g_assert_cmpstr(other, ==, "tmpfs, huge=never, not on a 2 MiB border, 50 % of what is mapped in pages "
+                    "of 2 MiB or more");
+    give_gone(b, 2);
+    g_assert_false(vm_wants_huge(block));
+    bed_free(b);
+}
+
+/* Of no block, of one that is not there, and with numbers that there cannot be. */
+static void test_bad_backing(void)
+{
+    struct bed *b = bed_new();
+    const guint32 ids[] = { 0, VT_BLOCKS, G_MAXUINT32 };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(ids); i++) {
+        start_backing(b, ids[i]);
+        g_assert_cmpint(take(b), ==, 0);
+    }
+    start_block(b, 0, 0, 8);
+    g_assert_cmpint(take(b), ==, 0);
+    memset(start_backing(b, 0)->tier, 0xff, sizeof(b->msg.backing.tier));
+    b->msg.backing.align = G_MAXUINT32;
+    b->msg.backing.passes = 1;
+    g_assert_cmpint(take(b), ==, 0);
+    g_assert_cmpuint(b->vm->block[0].backing.tier[0].kind, ==, VT_KIND_OTHER);
+    g_autofree char *text = vm_backing_text(b->vm);
+    JsonArray *blocks = vm_view_blocks(b->vm);
+
+    g_assert_true(g_str_has_prefix(text, "another kind"));
+    json_array_unref(blocks);
+    bed_free(b);
+}
+
 /* --- lies --------------------------------------------------------------------------------------- */
 
 static const struct lie {
@@ -278,6 +348,32 @@ static void test_third_tier(void)
     start_block(b, 0, 0, 8)->files = 5;
     add_file(b);
     assert_refused(b, "files 0x5");
+    bed_free(b);
+}
+
+/* An area that is not all in its file, or that nothing can be mapped from. */
+static void test_base(void)
+{
+    static const guint64 bad[] = { 1, 4095, 1ull << 46, (1ull << 46) - 8 * GRANULE + 4096, G_MAXUINT64,
+                                   G_MAXUINT64 - 8 * GRANULE + 1 };
+    struct bed *b = bed_new();
+
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        struct vt_block *m = start_block(b, 0, 0, 8);
+
+        m->files = 3;
+        m->base[1] = bad[i];
+        add_file(b);
+        assert_refused(b, "BLOCK 0: its file of tier 1 is shorter than");
+    }
+    struct vt_block *m = start_block(b, 0, 0, 8);
+
+    m->files = 3;
+    m->base[1] = (1ull << 46) - 8 * GRANULE;
+    m->base[5] = 1;                         /* of a tier that it has no file of: never looked at */
+    add_file(b);
+    g_assert_cmpint(take(b), ==, 0);
+    g_assert_cmpuint(b->vm->block[0].base[1], ==, (1ull << 46) - 8 * GRANULE);
     bed_free(b);
 }
 
@@ -344,6 +440,9 @@ int main(int argc, char **argv)
     g_test_add_func("/layout/gone", test_gone);
     g_test_add_func("/layout/name", test_name);
     g_test_add_func("/layout/slots", test_slots);
+    g_test_add_func("/layout/backing", test_backing);
+    g_test_add_func("/layout/lie/backing", test_bad_backing);
+    g_test_add_func("/layout/lie/base", test_base);
     for (gsize i = 0; i < G_N_ELEMENTS(lies); i++) {
         g_autofree char *path = g_strconcat("/layout/lie/", lies[i].name, NULL);
 
