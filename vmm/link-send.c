@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The messages this side sends: see include/vmtier/wire.h for their order. Link thread only. */
 #include "common/clock.h"
+#include "vmm/backing.h"
 #include "vmm/dirty.h"
 #include "vmm/link.h"
 #include "vmm/mover.h"
@@ -68,6 +69,7 @@ static int send_block(int fd, const struct ram_block *b, uint32_t id, struct vt_
     m->count = b->count;
     m->page_size = b->page_size;
     m->fresh = b->fresh;
+    memcpy(m->base, b->base, sizeof(m->base));
     memcpy(m->name, b->name, sizeof(m->name));
     for (unsigned t = 0; t < VT_TIERS; t++)
         if (b->file[t] >= 0) {
@@ -75,6 +77,33 @@ static int send_block(int fd, const struct ram_block *b, uint32_t id, struct vt_
             out.fd[out.n_fds++] = b->file[t];
         }
     return wire_send(fd, &out, LOCKED_MS, err);
+}
+
+/* Nothing of a block that was not yet looked at: its turn comes with the next layout. */
+static int send_backing(int fd, uint32_t id, uint32_t first, int timeout_ms, struct vt_err *err)
+{
+    if (!backing_get(id, first, &out.backing))
+        return 0;
+    wire_start(&out, VT_BACKING, 0, sizeof(out.backing));
+    return wire_send(fd, &out, timeout_ms, err);
+}
+
+int link_send_backings(int fd, struct vt_err *err)
+{
+    uint32_t first[VT_BLOCKS];
+    bool there[VT_BLOCKS];
+    int rc = 0;
+
+    ram_lock();
+    for (uint32_t i = 0; i < VT_BLOCKS; i++) {
+        there[i] = ram_blocks()[i].used && ram_blocks()[i].present;
+        first[i] = ram_blocks()[i].first;
+    }
+    ram_unlock();
+    for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
+        if (there[i])
+            rc = send_backing(fd, i, first[i], SEND_MS, err);
+    return rc;
 }
 
 static int send_gone(int fd, uint32_t id, struct vt_err *err)
@@ -129,6 +158,8 @@ static int send_whole_layout(int fd, struct vt_err *err)
     for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
         if (all[i].used && all[i].present) {
             rc = send_block(fd, &all[i], i, err);
+            if (!rc)
+                rc = send_backing(fd, i, all[i].first, LOCKED_MS, err);
             told[i] = true;
         } else if (told[i]) {
             rc = send_gone(fd, i, err);
@@ -150,6 +181,7 @@ int link_send_layout(int fd, struct vt_err *err)
 {
     int rc;
 
+    backing_refresh();
     ram_lock();
     rc = send_whole_layout(fd, err);
     ram_unlock();

@@ -9,6 +9,7 @@
  */
 #include "vmm/link.h"
 #include "common/clock.h"
+#include "vmm/backing.h"
 #include "vmm/bql.h"
 #include "vmm/memslots.h"
 #include "vmm/mover.h"
@@ -314,13 +315,20 @@ static int on_tier_file(int fd, struct wire_msg *m, struct vt_err *err)
 
 static int on_ready(int fd, struct wire_msg *m, struct vt_err *err)
 {
-    (void)fd;
     (void)m;
-    (void)err;
     set_status(true, true, "");
     bql_done(&first_done);
     announce("X_VMTIER_ATTACHED", "");
-    return 0;
+    backing_refresh();          /* there are more files now */
+    return link_send_backings(fd, err);
+}
+
+/* There is no memory for this VM on some tier, say. */
+static int on_refuse(int fd, struct wire_msg *m, struct vt_err *err)
+{
+    vt_fail(err, ECONNREFUSED, "the daemon refuses this VM: %s", m->text.text);
+    stay_refused(fd, err);
+    return -ECONNREFUSED;
 }
 
 static void look_again(void *unused)
@@ -351,6 +359,12 @@ static int on_harvest(int fd, struct wire_msg *m, struct vt_err *err)
     if (clock_ms() - looked > 1000) {
         looked = clock_ms();
         plugin_look_at_devices();
+    }
+    if (backing_look()) {
+        int rc = link_send_backings(fd, err);
+
+        if (rc)
+            return rc;
     }
     return link_send_harvest(fd, m, err);
 }
@@ -383,6 +397,7 @@ static int on_set(int fd, struct wire_msg *m, struct vt_err *err)
 static int (*const handlers[VT_TYPE_END])(int fd, struct wire_msg *m, struct vt_err *err) = {
     [VT_TIER_FILE] = on_tier_file,
     [VT_READY] = on_ready,
+    [VT_REFUSE] = on_refuse,
     [VT_HARVEST] = on_harvest,
     [VT_MOVE] = on_move,
     [VT_SET] = on_set,

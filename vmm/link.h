@@ -40,6 +40,7 @@ int link_tier_number(const char *name);
 /* Each sends on fd; 0 or a negative errno with *err. */
 int link_send_hello(int fd, struct vt_err *err);
 int link_send_layout(int fd, struct vt_err *err);
+int link_send_backings(int fd, struct vt_err *err);
 int link_send_frozen(int fd, int code, const char *text, struct vt_err *err);
 int link_send_harvest(int fd, const struct wire_msg *request, struct vt_err *err);
 int link_send_moved(int fd, const struct wire_msg *request, struct vt_err *err);

@@ -12,6 +12,7 @@
  * the object is deleted, which nothing announces: while there is such a block it is looked after.
  */
 #include "vmm/memslots.h"
+#include "vmm/backing.h"
 #include "vmm/fence.h"
 #include "vmm/plugin.h"
 #include "vmm/qemu.h"
@@ -35,9 +36,10 @@ struct scan {
 static bool can_tier(const struct qemu_ram *r)
 {
     uint64_t granule = ram_granule();
+    char why[VT_TEXT];
 
     return r->fd >= 0 && r->shared && r->name[0] && r->length >= granule &&
-           granule % r->page_size == 0;
+           granule % r->page_size == 0 && !backing_unfit(r->fd, why);
 }
 
 static struct ram_block *known_block(const struct qemu_ram *r)
@@ -168,12 +170,13 @@ bool memslots_refresh(void)
 struct usable {
     bool any;
     uint64_t largest;
-    char why[200];
+    char why[220];
 };
 
 static int judge_block(const struct qemu_ram *r, void *opaque)
 {
     struct usable *u = opaque;
+    char why[VT_TEXT];
 
     if (can_tier(r)) {
         u->any = true;
@@ -185,6 +188,8 @@ static int judge_block(const struct qemu_ram *r, void *opaque)
     if (r->fd < 0 || !r->shared)
         snprintf(u->why, sizeof(u->why), "RAM block '%s' is private (%s)", r->name,
                  r->fd < 0 ? "anonymous memory" : "share=off");
+    else if (backing_unfit(r->fd, why))
+        snprintf(u->why, sizeof(u->why), "RAM block '%.40s' %.150s", r->name, why);
     else if (ram_granule() % r->page_size)
         snprintf(u->why, sizeof(u->why), "RAM block '%s' has pages of %zu bytes, larger than the "
                  "granule", r->name, r->page_size);

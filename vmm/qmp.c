@@ -4,7 +4,9 @@
  * monitor is at hand (virsh qemu-monitor-command), and what the tests stand on.
  */
 #include "vmm/qmp.h"
+#include "common/filekind.h"
 #include "common/version.h"
+#include "vmm/backing.h"
 #include "vmm/dirty.h"
 #include "vmm/fence.h"
 #include "vmm/link.h"
@@ -54,6 +56,40 @@ static bool begin(struct text *t, struct vt_err *err)
 
 /* --- x-vmtier-query ------------------------------------------------------------------------------- */
 
+static void put_file(FILE *f, const struct vt_backing_tier *t, uint64_t base, bool measured)
+{
+    const struct filekind k = { .kind = t->kind, .thp = t->thp, .page_size = t->page_size };
+    char text[64];
+
+    filekind_text(&k, text, sizeof(text));
+    fprintf(f, "{\"kind\": \"%s\", \"page-size\": %u, \"offset\": %llu", text, t->page_size,
+            (unsigned long long)base);
+    if (measured)
+        fprintf(f, ", \"mapped\": %llu, \"huge\": %llu", (unsigned long long)t->mapped,
+                (unsigned long long)t->huge);
+    fputc('}', f);
+}
+
+static void put_backing(FILE *f, const struct ram_block *b)
+{
+    struct vt_backing s;
+    unsigned n = 0;
+
+    if (!backing_get((uint32_t)(b - ram_blocks()), b->first, &s))
+        return;
+    fprintf(f, ", \"backing\": {\"align\": %llu, \"passes\": %u, \"hint\": ", 1ull << s.align, s.passes);
+    put_string(f, s.hint);
+    fputs(", \"files\": {", f);
+    for (unsigned t = 0; t < VT_TIERS; t++)
+        if (b->file[t] >= 0 && link_tier_name(t)[0]) {
+            fputs(n++ ? ", " : "", f);
+            put_string(f, link_tier_name(t));
+            fputs(": ", f);
+            put_file(f, &s.tier[t], b->base[t], s.passes > 0);
+        }
+    fputs("}}", f);
+}
+
 static void put_block(FILE *f, const struct ram_block *b)
 {
     uint32_t in[VT_TIERS] = { 0 };
@@ -71,7 +107,9 @@ static void put_block(FILE *f, const struct ram_block *b)
             put_string(f, link_tier_name(t));
             fprintf(f, ": %u", in[t]);
         }
-    fputs("}}", f);
+    fputc('}', f);
+    put_backing(f, b);
+    fputc('}', f);
 }
 
 static void put_layout(FILE *f)
