@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Moves under three writers and device I/O, on every backing: nothing may be lost, and nothing torn.
- * What bench/torn.c does at length, here for a second each; see bench/lib/torn.h.
+ * What tests/long/torn.c does at length, here for a second each; see bench/lib/torn.h.
  *
  * The last two do harm on purpose, and the detector must find it: without the fence device I/O goes
  * to memory that was left, and a page put back to what it was is a lost update.

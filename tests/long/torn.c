@@ -4,7 +4,7 @@
  * of destination: is one update lost, or torn? At last two runs that do it wrong on purpose, to show
  * that it would be seen. tests/unit/test-vmm-torn.c is this in seconds.
  *
- *   torn [MILLIONS]      pages to be moved in all, 100 by default: about ten minutes
+ *   torn [MILLIONS]      pages to be moved in all, 100 by default: about a quarter of an hour
  *
  * Output: build/long/torn.json, and a line per variant. Exits 1 if there was damage, or if damage
  * that was done was not found.
