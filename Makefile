@@ -39,6 +39,7 @@ VM_SRC     := $(wildcard tests/vm/test-*.c)
 DEMO_SRC   := $(wildcard tests/demo/*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz-*.c)
 BENCH_SRC  := $(wildcard bench/*.c)
+LONG_SRC   := $(wildcard tests/long/*.c)
 # What the programs of one directory share. bench/lib is for tests of the plugin as well.
 UNIT_LIB_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 VM_LIB_SRC   := $(filter-out $(VM_SRC),$(wildcard tests/vm/*.c))
@@ -67,6 +68,7 @@ UNIT_PROGRAMS  := $(call exe,$(UNIT_SRC))
 VM_PROGRAMS    := $(call exe,$(VM_SRC))
 FUZZ_PROGRAMS  := $(call exe,$(FUZZ_SRC))
 BENCH_PROGRAMS := $(call exe,$(BENCH_SRC))
+LONG_PROGRAMS  := $(call exe,$(LONG_SRC))
 
 # --- flags ----------------------------------------------------------------------------------------
 
@@ -91,7 +93,7 @@ LINK    = $(CC) $(VT_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(
 
 # --- the programs ---------------------------------------------------------------------------------
 
-all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(BENCH_PROGRAMS) $(DEMO) $(ROM)
+all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(BENCH_PROGRAMS) $(LONG_PROGRAMS) $(DEMO) $(ROM)
 programs: $(PROGRAMS)
 unit-programs: $(UNIT_PROGRAMS)
 fuzz-programs: $(FUZZ_PROGRAMS)
@@ -141,6 +143,11 @@ $(BUILD)/tests/unit/test-%: $(BUILD)/obj/tests/unit/test-%.o $(UNIT_LIB) $(HOST_
 	$(Q)$(LINK)
 
 $(BUILD)/tests/vm/test-%: $(BUILD)/obj/tests/vm/test-%.o $(LAB_LIB) $(HOST_LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
+$(BUILD)/tests/long/%: $(BUILD)/obj/tests/long/%.o $(BENCH_LIB) $(VMM_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)

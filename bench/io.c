@@ -49,14 +49,14 @@ static JsonObject *run_call(const struct io_call_case *c)
 {
     JsonObject *o = json_object_new();
     struct io_call_result r = { 0 };
-    bool alive = bench_child(io_call_run, c, &r, sizeof(r));
+    const char *wrong = bench_child(io_call_run, c, &r, sizeof(r), 300);
 
     json_object_set_string_member(o, "call", io_call_names[c->call]);
     json_object_set_int_member(o, "batch", c->batch);
     json_object_set_boolean_member(o, "direct", c->direct);
-    if (!alive || !r.ok) {
-        json_object_set_string_member(o, "skipped", alive ? r.why : "the child died");
-        g_print("%-25s skipped: %s\n", io_call_names[c->call], alive ? r.why : "the child died");
+    if (wrong || !r.ok) {
+        json_object_set_string_member(o, "skipped", wrong ? wrong : r.why);
+        g_print("%-25s skipped: %s\n", io_call_names[c->call], wrong ? wrong : r.why);
         return o;
     }
     json_object_set_double_member(o, "off_ns", r.off_ns.median);

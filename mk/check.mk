@@ -11,6 +11,7 @@
 #:   check-lint       static analysis as tests   check-NAME   all tests with NAME in their path
 #:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
 #:   bench            run the benchmarks in bench/ (BENCHMARKING.md)
+#:   long-torn        100 million page moves under writers and device I/O (~15 min): build/long/torn.json
 #:   bench-move       the mover's alone: speed, stalls, vCPUs (~15 min); bench-move-quick: < 50 s
 #:   bench-io         what the fence costs: a guest's direct disk I/O, a submission (~6 min)
 #:
@@ -99,7 +100,9 @@ bench-move: $(BUILD)/bench/move
 	@$<
 bench-move-quick: $(BUILD)/bench/move
 	@$< --quick
+long-torn: $(BUILD)/tests/long/torn
+	@$<
 bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
 	@$(BUILD)/bench/io
 
-.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-io
+.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-io long-torn

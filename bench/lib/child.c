@@ -4,10 +4,14 @@
  *
  * nr_hugepages is raised by what is missing and lowered again by as much, so that what others have
  * reserved stays theirs. The lock is an flock() of the setting's file itself.
+ *
+ * A pipe takes 4 KiB at once, and no result is longer; so an answer is there as a whole, or not.
  */
 #include "bench/lib/child.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
@@ -23,16 +27,50 @@ static struct {
     gsize length;
 } huge;
 
-bool bench_child(void (*fn)(const void *what, void *result), const void *what, void *result,
-                 gsize size)
+/* Where each thread of a process is, in the kernel's words; only root may know. */
+static void print_stacks(pid_t pid)
+{
+    g_autofree char *tasks = g_strdup_printf("/proc/%d/task", (int)pid);
+    g_autoptr(GDir) dir = g_dir_open(tasks, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *comm_path = g_build_filename(tasks, name, "comm", NULL);
+        g_autofree char *stack_path = g_build_filename(tasks, name, "stack", NULL);
+        g_autofree char *comm = NULL, *stack = NULL;
+
+        g_file_get_contents(comm_path, &comm, NULL, NULL);
+        g_file_get_contents(stack_path, &stack, NULL, NULL);
+        g_printerr("thread %s %s%s\n", name, comm ? comm : "\n", stack ? stack : "");
+    }
+}
+
+/* The child's answer, or what went wrong. */
+static const char *await(int fd, void *answer, gsize size, pid_t pid, guint limit)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    int ready;
+
+    do
+        ready = poll(&p, 1, (int)limit * 1000);
+    while (ready < 0 && errno == EINTR);
+    if (ready > 0)
+        return read(fd, answer, size) == (ssize_t)size ? NULL : "the process died";
+    print_stacks(pid);
+    kill(pid, SIGKILL);
+    return "the process hangs";
+}
+
+const char *bench_child(void (*fn)(const void *what, void *result), const void *what, void *result,
+                        gsize size, guint limit)
 {
     g_autofree char *answer = g_malloc(size);
+    const char *wrong;
     int ends[2];
-    ssize_t got;
     pid_t pid;
 
     if (pipe(ends))
-        return false;
+        return "no pipe";
     pid = fork();
     if (pid == 0) {
         signal(SIGINT, SIG_DFL);
@@ -41,14 +79,13 @@ bool bench_child(void (*fn)(const void *what, void *result), const void *what, v
         _exit(write(ends[1], result, size) == (ssize_t)size ? 0 : 1);
     }
     close(ends[1]);
-    got = pid > 0 ? read(ends[0], answer, size) : -1;
+    wrong = pid > 0 ? await(ends[0], answer, size, pid, limit) : "no process";
     close(ends[0]);
     if (pid > 0)
         waitpid(pid, NULL, 0);
-    if (got != (ssize_t)size)
-        return false;
-    memcpy(result, answer, size);
-    return true;
+    if (!wrong)
+        memcpy(result, answer, size);
+    return wrong;
 }
 
 static glong read_number(const char *path)

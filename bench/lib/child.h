@@ -9,10 +9,11 @@
 
 /*
  * Runs fn in a child; what it has put into the `size` bytes at result (plain data) is there
- * afterwards. false: the child died, and nothing was changed.
+ * afterwards. A child that is not done after `limit` seconds hangs: where its threads are goes to
+ * stderr, and it is killed. NULL, or what went wrong; then nothing was changed.
  */
-bool bench_child(void (*fn)(const void *what, void *result), const void *what, void *result,
-                 gsize size);
+const char *bench_child(void (*fn)(const void *what, void *result), const void *what, void *result,
+                        gsize size, guint limit);
 
 /*
  * Sees to it that `pages` huge pages of 2 MiB are free; false with the reason in *why if not. They are

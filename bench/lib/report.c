@@ -9,6 +9,7 @@
 
 /* A stall may take twice the granule's memcpy() and what the calls cost. */
 #define STALL_CALLS_US 35.0
+#define LIMIT_S        300u     /* of one case */
 
 static const char *const kind_names[] = { "speed", "stall", "vcpu" };
 static_assert(G_N_ELEMENTS(kind_names) == BENCH_KINDS, "a kind has no name");
@@ -155,11 +156,13 @@ union result {
 
 static void run(const struct bench_row *row, union result *result)
 {
+    const char *why;
     static void (*const functions[])(const void *, void *) = { bench_speed, bench_stall, bench_vcpu };
 
     static_assert(G_N_ELEMENTS(functions) == BENCH_KINDS, "a kind has no function");
-    if (!bench_child(functions[row->kind], &row->c, result, sizeof(*result)))
-        g_strlcpy(result->head.why, "the process died", sizeof(result->head.why));
+    why = bench_child(functions[row->kind], &row->c, result, sizeof(*result), LIMIT_S);
+    if (why)
+        g_strlcpy(result->head.why, why, sizeof(result->head.why));
 }
 
 void bench_report_run(struct bench_report *r, const struct bench_row *row)

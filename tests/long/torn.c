@@ -4,7 +4,7 @@
  * of destination: is one update lost, or torn? At last two runs that do it wrong on purpose, to show
  * that it would be seen. tests/unit/test-vmm-torn.c is this in seconds.
  *
- *   torn [MILLIONS]      pages to be moved in all, 100 by default: about ten minutes
+ *   torn [MILLIONS]      pages to be moved in all, 100 by default: about a quarter of an hour
  *
  * Output: build/long/torn.json, and a line per variant. Exits 1 if there was damage, or if damage
  * that was done was not found.
@@ -77,10 +77,11 @@ static void print_result(const struct torn_case *c, const struct torn_result *r)
 static struct torn_result run(const struct torn_case *c, struct totals *t)
 {
     struct torn_result r = { 0 };
+    const char *why = bench_child(torn_run, c, &r, sizeof(r), c->seconds + 60);
     JsonObject *o = json_object_new();
 
-    if (!bench_child(torn_run, c, &r, sizeof(r)))
-        g_strlcpy(r.why, "the process died", sizeof(r.why));
+    if (why)
+        g_strlcpy(r.why, why, sizeof(r.why));
     print_result(c, &r);
     json_object_set_string_member(o, "backing", bench_backing_names[c->backing]);
     json_object_set_int_member(o, "granule_bytes", (gint64)c->granule);
