@@ -19,7 +19,7 @@
 #define K (1ull << 10)
 #define M (1ull << 20)
 
-#define HUGE_PAGES 320u
+#define HUGE_PAGES 340u
 
 #define SPEED(backing_, granule_, run_, keep_, bar_) \
     { BENCH_SPEED, { .backing = (backing_), .granule = (granule_), .run_bytes = (run_), \

@@ -24,6 +24,7 @@
 #define SIZE     (256ull << 20)
 #define PHASE_NS 200000000ull
 #define PHASES   1024u
+#define COPIED   (64ull << 20)     /* where the control copies */
 #define BATCH    64u            /* accesses between two looks at the phase */
 
 struct phase {
@@ -83,10 +84,11 @@ static void sleep_until(guint64 when)
 static bool one_move(const struct vcpu *v, guint32 index)
 {
     struct vt_move_one m = bench_toggle(v->m, index);
+    guint64 at = index * ram_granule() % COPIED;
     guint8 status;
 
     if (v->control == BENCH_COPIES)
-        memcpy(v->to + index * ram_granule(), v->from + index * ram_granule(), ram_granule());
+        memcpy(v->to + at, v->from + at, ram_granule());
     return v->control == BENCH_MOVES && bench_move(&m, 1, &status);
 }
 
@@ -188,8 +190,8 @@ void bench_vcpu(const void *what, void *result)
     v->m = &m;
     v->control = c->control;
     if (c->control == BENCH_COPIES) {
-        v->from = bench_memory_more(&m, SIZE);
-        v->to = bench_memory_more(&m, SIZE);
+        v->from = bench_memory_more(&m, COPIED);
+        v->to = bench_memory_more(&m, COPIED);
     }
     if (c->control == BENCH_COPIES && (!v->from || !v->to)) {
         g_strlcpy(r->why, "no memory to copy", sizeof(r->why));

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 #define HUGE_PAGES 64u
-#define SECONDS    600u         /* of one variant, at most */
+#define SECONDS    3600u        /* of one variant, at most */
 
 /*
  * Shares of all moves, as small granules are slow to move: per cent, of one mode. The one that takes
