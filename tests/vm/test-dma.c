@@ -105,10 +105,11 @@ static void record(const struct engine *e, const struct tally *t)
         "\"seconds\": %.1f, \"operations\": %" PRIu64 ", \"sectors\": %" PRIu64
         ", \"granules_moved\": %" PRIu64 ", \"deferred\": %" PRIu64 ", \"bad\": %" PRIu64
         ", \"pages_bad\": %" PRIu64 ", \"stalls\": %u, \"hold_p50_us\": %d, \"hold_p99_us\": %d, "
-        "\"hold_max_us\": %d}\n",
+        "\"hold_max_us\": %d, \"commit\": \"%s\"}\n",
         e->name, e->aio, e->iothread ? "true" : "false", t->version, t->seconds, t->ops,
         t->ops * READ_SECTORS, t->moved, t->busy, t->bad, t->pages_bad, t->stalls,
-        fence_us(t, "hold-p50-ns"), fence_us(t, "hold-p99-ns"), fence_us(t, "hold-max-ns"));
+        fence_us(t, "hold-p50-ns"), fence_us(t, "hold-p99-ns"), fence_us(t, "hold-max-ns"),
+        g_getenv("VMTIER_DMA_COMMIT") ? g_getenv("VMTIER_DMA_COMMIT") : "");
 
     g_test_message("%s", g_strstrip(line));
     if (long_seconds()) {
