@@ -17,6 +17,8 @@
 
 #ifndef PAGEMAP_SCAN
 #define PAGE_IS_PRESENT (1 << 3)
+#define PAGE_IS_PFNZERO (1 << 5)
+#define PAGE_IS_HUGE    (1 << 6)
 
 struct page_region {
     __u64 start, end, categories;
