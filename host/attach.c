@@ -95,7 +95,7 @@ static int move_surplus(struct vm *vm, bool fresh, struct vt_err *err)
 {
     g_autoptr(GArray) list = list_surplus(vm, fresh);
 
-    return mover_remap.carry_out(vm, (struct vt_move_one *)(void *)list->data, list->len, fresh,
+    return vm->mover->carry_out(vm, (struct vt_move_one *)(void *)list->data, list->len, fresh,
                                  err);
 }
 

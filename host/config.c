@@ -133,6 +133,22 @@ static bool set_sample_use(struct vm_config *vm, const char *value, GError **err
            FAIL(error, "sample-use '%s': it is place or measure", value);
 }
 
+static bool set_path(const char **to, const char *value, GError **error)
+{
+    *to = g_intern_string(value);       /* settings are copied, and live as long as we do */
+    return g_path_is_absolute(value) || FAIL(error, "'%s' has to begin with /", value);
+}
+
+static bool set_pidfile(struct vm_config *vm, const char *value, GError **error)
+{
+    return set_path(&vm->pidfile, value, error);
+}
+
+static bool set_monitor(struct vm_config *vm, const char *value, GError **error)
+{
+    return set_path(&vm->monitor, value, error);
+}
+
 static const struct {
     const char *key;
     bool (*set)(struct vm_config *vm, const char *value, GError **error);
@@ -140,6 +156,7 @@ static const struct {
     { "quota", set_quota },     { "mode", set_mode },       { "rate", set_rate },
     { "granule", set_granule }, { "sources", set_sources }, { "sample-period", set_period },
     { "probe-budget-us", set_budget },                      { "sample-use", set_sample_use },
+    { "pidfile", set_pidfile }, { "monitor", set_monitor },
 };
 
 bool vm_config_set(struct vm_config *vm, const char *key, const char *value, GError **error)
@@ -337,6 +354,8 @@ static bool read_groups(GKeyFile *file, const char *path, struct config *c, GErr
         g_prefix_error(error, "%s: [vm default]: ", path);
         return false;
     }
+    if (c->defaults.pidfile || c->defaults.monitor)
+        return FAIL(error, "%s: [vm default]: pidfile and monitor are of one VM", path);
     for (char **g = groups; *g; g++)
         if (!read_group(file, *g, c, error)) {
             g_prefix_error(error, "%s: [%s]: ", path, *g);

@@ -30,6 +30,9 @@ struct vm_config {
     guint32 sample_period;
     guint32 probe_budget_us;    /* CPU per round for the refault scan */
     bool sample_places;         /* samples drive placement; else they only measure */
+    const char *pidfile;        /* attach the QEMU that it names, without the plugin; or NULL */
+    const char *monitor;        /* that QEMU's QMP socket, or NULL */
+    gint64 pid_refused, pid_left;   /* pids from it: the last one refused; one that was detached */
 };
 
 struct tier_config {

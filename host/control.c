@@ -3,7 +3,7 @@
 #include "host/daemon.h"
 #include "host/size.h"
 
-static struct vm *vm_arg(JsonObject *args, struct daemon *d, GError **error)
+struct vm *daemon_vm_arg(JsonObject *args, struct daemon *d, GError **error)
 {
     const char *name = json_object_get_string_member(args, "vm");
     struct vm *vm = daemon_find_vm(d, name);
@@ -46,7 +46,7 @@ static JsonNode *query_vms(JsonObject *args, gpointer opaque, GError **error)
     struct vm *one = NULL;
 
     if (json_object_has_member(args, "vm")) {
-        one = vm_arg(args, d, error);
+        one = daemon_vm_arg(args, d, error);
         if (!one)
             return NULL;
     }
@@ -64,14 +64,14 @@ static JsonNode *query_vms(JsonObject *args, gpointer opaque, GError **error)
 
 static JsonNode *query_heatmap(JsonObject *args, gpointer opaque, GError **error)
 {
-    struct vm *vm = vm_arg(args, opaque, error);
+    struct vm *vm = daemon_vm_arg(args, opaque, error);
 
     return vm ? view_heatmap(vm) : NULL;
 }
 
 static JsonNode *query_samples(JsonObject *args, gpointer opaque, GError **error)
 {
-    struct vm *vm = vm_arg(args, opaque, error);
+    struct vm *vm = daemon_vm_arg(args, opaque, error);
 
     return vm ? view_samples(vm) : NULL;
 }
@@ -84,7 +84,7 @@ static JsonNode *query_samples(JsonObject *args, gpointer opaque, GError **error
 static JsonNode *set_quota(JsonObject *args, gpointer opaque, GError **error)
 {
     gint64 max = json_object_get_int_member(args, "max");
-    struct vm *vm = vm_arg(args, opaque, error);
+    struct vm *vm = daemon_vm_arg(args, opaque, error);
     guint64 ram;
 
     if (!vm)
@@ -110,7 +110,7 @@ static JsonNode *set_quota(JsonObject *args, gpointer opaque, GError **error)
 
 static JsonNode *set_mode(JsonObject *args, gpointer opaque, GError **error)
 {
-    struct vm *vm = vm_arg(args, opaque, error);
+    struct vm *vm = daemon_vm_arg(args, opaque, error);
     enum vm_mode mode;
 
     if (!vm || !vm_mode_parse(json_object_get_string_member(args, "mode"), &mode, error))
@@ -125,7 +125,7 @@ static JsonNode *set_mode(JsonObject *args, gpointer opaque, GError **error)
 static JsonNode *set_rate(JsonObject *args, gpointer opaque, GError **error)
 {
     gint64 rate = json_object_get_int_member(args, "bytes_per_s");
-    struct vm *vm = vm_arg(args, opaque, error);
+    struct vm *vm = daemon_vm_arg(args, opaque, error);
 
     if (!vm)
         return NULL;

@@ -36,6 +36,9 @@ struct daemon {
 bool daemon_listen(struct daemon *d, GError **error);
 void daemon_unlisten(struct daemon *d);
 
+/* A new VM: takes it into the list and starts its rounds. Main thread. */
+void daemon_take_on(struct daemon *d, struct vm *vm);
+
 /* A worker's job: one step of the VM `data`. */
 void daemon_work(gpointer data, gpointer unused);
 
@@ -45,10 +48,22 @@ void daemon_forget(struct daemon *d, struct vm *vm);
 /* Emits an event with {"vm": name, "reason": text or absent}. Any thread. */
 void daemon_emit(struct daemon *d, const char *event, const char *vm, const char *text);
 
+/* The same with other data (taken). */
+void daemon_tell(struct daemon *d, const char *event, JsonObject *data);
+
+/* A QEMU that was attached by its pid has the plugin after all: true, and what to tell the plugin. */
+bool daemon_switch_over(struct daemon *d, guint32 pid, char *why, size_t size);
+
+/* Attaches VMs whose configuration names a pidfile, whenever their QEMU runs. */
+void daemon_watch_pidfiles(struct daemon *d);
+
 struct vm *daemon_find_vm(struct daemon *d, const char *name);
 
+/* The VM that a command's argument "vm" names, or NULL with an error. */
+struct vm *daemon_vm_arg(JsonObject *args, struct daemon *d, GError **error);
+
 /* The daemon's commands, for qmp_server_new(). */
-extern const struct qmp_command control_commands[];
+extern const struct qmp_command control_commands[], attach_commands[], order_commands[];
 
 /* JSON of one VM, and of the daemon: view.c. */
 JsonNode *view_vm(struct vm *vm);

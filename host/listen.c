@@ -9,6 +9,7 @@
 #include "host/daemon.h"
 
 #include "host/error.h"
+#include "host/mover/mover.h"
 
 #include <errno.h>
 #include <glib-unix.h>
@@ -19,8 +20,6 @@
 #include <unistd.h>
 
 #define SILENCE_S   5
-/* Names end up in terminals, logs and shells. */
-#define NAME_CHARS  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@+-"
 #define VMS_MOST    1024
 #define GUESTS_MOST 64          /* connections before HELLO: a flood leaves descriptors for VMs */
 
@@ -62,13 +61,15 @@ static gboolean round_due(gpointer data)
 void daemon_work(gpointer data, gpointer unused)
 {
     g_autoptr(Vm) vm = data;
+    int (*attach)(struct vm *vm, struct vt_err *err);
     struct vt_err err = { 0 };
     int rc;
 
     (void)unused;
     if (g_atomic_int_get(&vm->gone))
         return;
-    rc = vm->placed ? vm_round(vm, &err) : vm_attach(vm, &err);
+    attach = vm->mover->attach ? vm->mover->attach : vm_attach;
+    rc = vm->placed ? vm_round(vm, &err) : attach(vm, &err);
     if (rc && !g_atomic_int_get(&vm->daemon->stopping)) {
         g_autofree char *text = g_utf8_make_valid(err.text, -1);
 
@@ -79,7 +80,7 @@ void daemon_work(gpointer data, gpointer unused)
     g_atomic_int_set(&vm->busy, 0);
 }
 
-static void take_on(struct daemon *d, struct vm *vm)
+void daemon_take_on(struct daemon *d, struct vm *vm)
 {
     g_ptr_array_add(d->vms, vm);
     g_timeout_add(ROUND_MS, round_due, vm);
@@ -127,7 +128,7 @@ static bool acceptable(struct daemon *d, const struct wire_msg *m, char *why, si
 
     if (m->h.type != VT_HELLO)
         g_snprintf(why, size, "%s instead of HELLO", wire_type_name(m->h.type));
-    else if (!h->name[0] || strspn(h->name, NAME_CHARS) != strlen(h->name))
+    else if (!vm_name_is_good(h->name))
         g_snprintf(why, size, "its name is empty or has other characters than letters, digits and "
                    "._:@+-: give it one with vm=");
     else if (g && (g < VT_GRANULE_MIN || g > VT_GRANULE_MAX || (g & (g - 1))))
@@ -151,7 +152,8 @@ static void meet(struct daemon *d, int fd, const struct wire_msg *m)
     struct vt_err err;
     struct vm *vm;
 
-    if (!acceptable(d, m, why, sizeof(why))) {
+    if (daemon_switch_over(d, peer_pid(fd), why, sizeof(why)) ||
+        !acceptable(d, m, why, sizeof(why))) {
         refuse(fd, why);
         close(fd);
         return;
@@ -163,7 +165,7 @@ static void meet(struct daemon *d, int fd, const struct wire_msg *m)
         vm_unref(vm);
         return;
     }
-    take_on(d, vm);
+    daemon_take_on(d, vm);
 }
 
 static void guest_free(struct guest *g)

@@ -39,35 +39,38 @@ void daemon_forget(struct daemon *d, struct vm *vm)
 struct news {
     struct daemon *daemon;
     const char *event;
-    char *vm, *text;
+    JsonObject *data;
 };
 
 static gboolean deliver(gpointer data)
 {
     struct news *n = data;
-    JsonObject *o = json_object_new();
     JsonNode *node = json_node_new(JSON_NODE_OBJECT);
 
-    json_object_set_string_member(o, "vm", n->vm);
-    if (n->text)
-        json_object_set_string_member(o, "reason", n->text);
-    json_node_take_object(node, o);
+    json_node_take_object(node, n->data);
     qmp_server_emit(n->daemon->qmp, n->event, node);
-    g_free(n->vm);
-    g_free(n->text);
     g_free(n);
     return G_SOURCE_REMOVE;
 }
 
-void daemon_emit(struct daemon *d, const char *event, const char *vm, const char *text)
+void daemon_tell(struct daemon *d, const char *event, JsonObject *data)
 {
     struct news *n = g_new0(struct news, 1);
 
     n->daemon = d;
     n->event = event;
-    n->vm = g_strdup(vm);
-    n->text = g_strdup(text);
+    n->data = data;
     g_main_context_invoke(NULL, deliver, n);
+}
+
+void daemon_emit(struct daemon *d, const char *event, const char *vm, const char *text)
+{
+    JsonObject *data = json_object_new();
+
+    json_object_set_string_member(data, "vm", vm);
+    if (text)
+        json_object_set_string_member(data, "reason", text);
+    daemon_tell(d, event, data);
 }
 
 /* --- options ---------------------------------------------------------------------------------------------- */
@@ -216,7 +219,9 @@ static bool make_directory(const char *socket, GError **error)
 
 static bool start(struct daemon *d, GError **error)
 {
-    static const struct qmp_command *const tables[] = { control_commands, NULL };
+    static const struct qmp_command *const tables[] = {
+        control_commands, attach_commands, order_commands, NULL,
+    };
 
     most_verbose = d->config->log_level;
     g_log_set_writer_func(write_log, NULL, NULL);
@@ -272,6 +277,7 @@ static int run(struct daemon *d, GError **error)
     for (guint t = 1; t < d->tiers->n; t++)
         if (d->tiers->tier[t].emulated)
             g_message("tier %s is emulated: %s", d->tiers->tier[t].name, d->tiers->tier[t].reason);
+    daemon_watch_pidfiles(d);
     g_message("ready: QEMU at %s, control at %s", d->config->vmm_socket, d->config->qmp_socket);
     g_main_loop_run(d->loop);
     g_main_loop_unref(d->loop);

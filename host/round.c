@@ -9,6 +9,7 @@
  */
 #include "host/daemon.h"
 #include "host/mover/mover.h"
+#include "host/order.h"
 #include "host/source/source.h"
 
 #include <errno.h>
@@ -49,8 +50,11 @@ static int take_settings(struct vm *vm, struct vt_err *err)
 
 static int take_waiting_news(struct vm *vm, struct vt_err *err)
 {
-    int rc = vm_receive(vm, 0, err);
+    int rc;
 
+    if (vm->mover->take_news)
+        return vm->mover->take_news(vm, err);
+    rc = vm_receive(vm, 0, err);
     if (!rc)
         return vt_fail(err, EPROTO, "%s unasked", wire_type_name(vm->in.h.type));
     if (rc != -EAGAIN)
@@ -99,7 +103,7 @@ static void plan_shrink(const struct vm *vm, const struct outlook *look, struct 
     g_autofree float *key = g_new(float, vm->ledger.n);
 
     for (guint32 g = 0; g < vm->ledger.n; g++)
-        if (vm->ledger.tier[g] == 0) {
+        if (vm->ledger.tier[g] == 0 && (!vm->mover->ready || vm->mover->ready(vm, g))) {
             key[g] = (float)-heat_rate(&vm->heat, g).rate;
             list[n++] = g;
         }
@@ -138,7 +142,7 @@ static int move_list(struct vm *vm, guint32 *list, guint32 *n, guint8 tier, stru
     for (guint32 i = 0; i < *n; i++)
         moves[i] = (struct vt_move_one){ .granule = list[i], .tier = tier };
     qsort(moves, *n, sizeof(moves[0]), by_granule);
-    rc = mover_remap.carry_out(vm, moves, *n, false, err);
+    rc = vm->mover->carry_out(vm, moves, *n, false, err);
     for (guint32 i = 0; !rc && i < *n; i++)
         if (moves[i].status == VT_ST_OK) {
             note_moved(vm, moves[i].granule);
@@ -220,7 +224,7 @@ static void count_bytes(struct vm *vm)
     for (guint t = 0; t < vm->daemon->tiers->n; t++) {
         s->ledger_bytes[t] = ledger_bytes(&vm->ledger, t);
         s->granules[t] = vm->ledger.count[t];
-        s->file_bytes[t] = 0;
+        s->file_bytes[t] = vm->mover->bytes ? vm->mover->bytes(vm, t) : 0;
         s->counted[t] = true;
         for (struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
             if (b->present) {
@@ -229,7 +233,8 @@ static void count_bytes(struct vm *vm)
             }
     }
     s->dram_bytes_peak = MAX(s->dram_bytes_peak, s->file_bytes[0]);
-    compare_with_files(vm);
+    if (!vm->mover->bytes)
+        compare_with_files(vm);
 }
 
 static void count_hits(struct vm *vm)
@@ -289,6 +294,8 @@ int vm_round(struct vm *vm, struct vt_err *err)
     if (!rc)
         rc = observe(vm, dt, err);
     set_state(vm);
+    if (!rc)
+        rc = order_carry_out(vm, err);
     if (!rc && (vm->stats.state == VM_TIERING || vm->stats.state == VM_OBSERVING))
         rc = place(vm, err);
     if (!rc && vm->layout_known)        /* it came while we were at it: show nothing unplaced */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* VMs and the daemon as JSON, for the control socket. Keys are documented in vmtier-qmp(7). */
 #include "host/daemon.h"
+#include "host/mover/mover.h"
 #include "host/source/source.h"
 #include "host/tier-area.h"
 #include "common/version.h"
@@ -161,7 +162,7 @@ static void put_identity(JsonObject *o, struct vm *vm, const struct vm_stats *s,
     json_object_set_string_member(o, "name", vm->name);
     put_text(o, "uuid", vm->uuid);
     put_int(o, "pid", vm->pid);
-    json_object_set_string_member(o, "qemu", vm->qemu);
+    json_object_set_string_member(o, "qemu", s->qemu[0] ? s->qemu : vm->qemu);
     json_object_set_string_member(o, "accel", accel_name(vm->accel));
     json_object_set_string_member(o, "state", vm_state_name(s->state));
     put_text(o, "reason", s->reason);
@@ -169,7 +170,8 @@ static void put_identity(JsonObject *o, struct vm *vm, const struct vm_stats *s,
     put_int(o, "ram_bytes", s->ram_bytes);
     put_int(o, "granule_bytes", vm->config.granule);
     put_int(o, "granules", vm->config.granule ? s->ram_bytes / vm->config.granule : 0);
-    put_text(o, "backing", backing);
+    put_text(o, "backing", s->backing[0] ? s->backing : backing);
+    put_text(o, "mover", vm->mover->name);
     put_text(o, "policy", vm->policy->name);
 }
 

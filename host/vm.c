@@ -2,6 +2,8 @@
 /* A VM's life in the daemon: see vm.h. */
 #include "host/vm.h"
 #include "host/daemon.h"
+#include "host/mover/mover.h"
+#include "host/order.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +27,13 @@ void vm_clean_text(char *to, const char *from, size_t size)
     to[i] = '\0';
 }
 
+bool vm_name_is_good(const char *name)
+{
+    size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@+-");
+
+    return n > 0 && n < VT_NAME && !name[n];
+}
+
 struct vm *vm_ref(struct vm *vm)
 {
     g_atomic_ref_count_inc(&vm->refs);
@@ -35,7 +44,11 @@ void vm_unref(struct vm *vm)
 {
     if (!vm || !g_atomic_ref_count_dec(&vm->refs))
         return;
-    close(vm->link);
+    if (vm->link >= 0)
+        close(vm->link);
+    if (vm->mover->close)
+        vm->mover->close(vm);
+    order_free(vm->order);
     for (int b = 0; b < VT_BLOCKS; b++)
         for (int t = 0; t < VT_TIERS; t++)
             if (vm->block[b].file[t] >= 0)
@@ -72,6 +85,7 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     g_mutex_init(&vm->lock);
     vm->daemon = daemon;
     vm->link = link;
+    vm->mover = &mover_remap;
     vm->name = g_utf8_make_valid(hello->name, -1);
     vm->uuid = uuid_text(hello->uuid);
     vm->qemu = g_strdup_printf("%u.%u.%u", hello->qemu_major, hello->qemu_minor,

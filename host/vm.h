@@ -4,10 +4,10 @@
  *
  * Who may touch what. A VM's round runs on one worker thread at a time, and everything in struct vm
  * belongs to that thread, except
- *   - `want`, `shown`, the blocks and the array pointers, which `lock` guards: the control side reads
+ *   - `want`, `order`, `shown`, the blocks and the array pointers, which `lock` guards: the control side reads
  *     `shown` (a copy made at the end of each round) and writes `want` (taken over at the start of the
  *     next); blocks and arrays change only when QEMU tells its layout;
- *   - `busy` and `gone`, which are atomic.
+ *   - `busy`, `gone` and `leaving`, which are atomic.
  * The arrays' elements may be read under `lock` at any time.
  */
 #ifndef VMTIER_VM_H
@@ -67,6 +67,8 @@ struct vm_stats {
     guint32 plan_wanted, plan_done;
     guint64 source_events[VT_SRC_END], source_cpu_ns[VT_SRC_END];
     double source_rate[VT_SRC_END]; /* events per second */
+    char qemu[32];              /* its version; "": as in struct vm */
+    char backing[VT_TEXT];      /* what the RAM is made of; "": as the blocks say */
     guint64 mismatches;         /* times the files held more than the ledger */
     struct vt_slot slot[VT_BLOCKS];
     guint32 n_slots;
@@ -85,6 +87,12 @@ void vm_clean_text(char *to, const char *from, size_t size);
 #define VM_MOVE_COST_S 200e-6   /* CPU seconds a move costs as far as nothing else is known */
 #define HIT_WINDOW 16           /* rounds the hit ratio looks back */
 
+/* A VM that was attached by its pid ends its being attached itself. */
+enum vm_leaving { VM_STAYS, VM_LEAVES, VM_GOES_HOME /* its memory to dram first */ };
+
+struct mover;
+struct vm_order;
+
 struct vm {
     gatomicrefcount refs;
     struct daemon *daemon;
@@ -96,10 +104,15 @@ struct vm {
     struct vm_config config;
     gint64 attached_us;         /* monotonic */
 
+    const struct mover *mover;
+    gpointer mover_state;       /* the worker's */
+
     gint busy, gone;            /* atomic: a round is under way; the link is lost */
+    gint leaving;               /* atomic: enum vm_leaving */
 
     GMutex lock;
     struct vm_settings want;
+    struct vm_order *order;     /* moves that an operator has asked for; NULL: none */
     struct vm_stats shown;
     guint32 *hits[2];           /* [ledger.n] samples served from dram, from elsewhere; since ever */
 
@@ -135,6 +148,9 @@ struct vm *vm_ref(struct vm *vm);
 void vm_unref(struct vm *vm);
 typedef struct vm Vm;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_unref)
+
+/* Names end up in terminals, logs and shells: letters, digits and ._:@+- only. */
+bool vm_name_is_good(const char *name);
 
 /* From HELLO. Takes `link`. */
 struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link);
