@@ -11,8 +11,9 @@ _vmtier_names() {
 # The words that may follow: $1 is the subcommand, $2 how many arguments it has already.
 _vmtier_words() {
     case "$1:$2" in
-    :*) echo "status top quota mode rate heatmap events sources qmp version" ;;
-    status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0) _vmtier_names query-vmtier-vms ;;
+    :*) echo "status top quota mode rate heatmap events sources attach detach qmp version" ;;
+    status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0) _vmtier_names query-vmtier-vms ;;
+    attach:0) pgrep -f '^[^ ]*(qemu-system-|qemu-kvm|/kvm )' ;;
     mode:1) echo "on observe off" ;;
     quota:1) echo "10% 25% 50%" ;;
     qmp:0) _vmtier_names query-commands ;;
@@ -25,6 +26,8 @@ _vmtier_options() {
     top) echo "--once --delay" ;;
     heatmap) echo "--output" ;;
     events) echo "--follow" ;;
+    attach) echo "--name --qmp" ;;
+    detach) echo "--home" ;;
     esac
 }
 
@@ -34,15 +37,15 @@ _vmtier() {
 
     COMPREPLY=()
     case "$previous" in
-    --socket | --output | -o)
+    --socket | --output | -o | --qmp | -q)
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
-    --timeout | --delay | -d) return ;;
+    --timeout | --delay | -d | --name | -n) return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
-        --socket | --timeout | --output | -o | --delay | -d) ((i++)) ;;
+        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n) ((i++)) ;;
         -*) ;;
         *) if [[ -n $command ]]; then ((given++)); else command=${COMP_WORDS[i]}; fi ;;
         esac

@@ -14,7 +14,7 @@
 
 static const struct cli_command *const commands[] = {
     &cli_status, &cli_top, &cli_quota, &cli_mode, &cli_rate, &cli_heatmap,
-    &cli_events, &cli_sources, &cli_qmp, &cli_version, NULL,
+    &cli_events, &cli_sources, &cli_attach, &cli_detach, &cli_qmp, &cli_version, NULL,
 };
 
 static const char vm_json[] =
@@ -53,6 +53,7 @@ static const char heatmap_json[] =
 static struct {
     char *dir, *path, *picture;
     QmpServer *server;
+    bool detached;              /* web1 is gone from now on, until it is asked for once */
 } fake;
 
 static JsonNode *parse(const char *quoted)
@@ -68,10 +69,12 @@ static bool known(JsonObject *args, GError **error)
 {
     const char *vm = json_object_get_string_member(args, "vm");
 
-    if (!g_str_equal(vm, "web1")) {
+    if (!g_str_equal(vm, "web1") || fake.detached) {
+        fake.detached = false;
         g_set_error(error, VMT_QMP_ERROR, VMT_QMP_ERROR_DEVICE_NOT_FOUND, "no VM \"%s\"", vm);
+        return false;
     }
-    return g_str_equal(vm, "web1");
+    return true;
 }
 
 static JsonNode *run_status(JsonObject *args, gpointer opaque, GError **error)
@@ -87,6 +90,10 @@ static JsonNode *run_vms(JsonObject *args, gpointer opaque, GError **error)
     g_autofree char *text = g_strdup_printf("[%s]", vm_json);
 
     (void)opaque;
+    if (json_object_has_member(args, "vm") &&
+        g_str_equal(json_object_get_string_member(args, "vm"), "bad1")) {
+        return parse("[{'name':'bad1','state':'refused','reason':'its RAM is not to be found'}]");
+    }
     return !json_object_has_member(args, "vm") || known(args, error) ? parse(text) : NULL;
 }
 
@@ -112,6 +119,37 @@ static JsonNode *run_set(JsonObject *args, gpointer opaque, GError **error)
     return NULL;
 }
 
+/* Pids below 100 are VMs, of which 2 cannot be tiered. */
+static JsonNode *run_attach(JsonObject *args, gpointer opaque, GError **error)
+{
+    gint64 pid = json_object_get_int_member(args, "pid");
+
+    (void)opaque;
+    if (pid >= 100) {
+        g_set_error_literal(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, "which is no QEMU");
+        return NULL;
+    }
+    if (json_object_has_member(args, "qmp") &&
+        !g_path_is_absolute(json_object_get_string_member(args, "qmp"))) {
+        g_set_error_literal(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, "a relative path");
+        return NULL;
+    }
+    return parse(pid == 2 ? "{'vm':'bad1'}" : "{'vm':'web1'}");
+}
+
+static JsonNode *run_detach(JsonObject *args, gpointer opaque, GError **error)
+{
+    (void)opaque;
+    fake.detached = known(args, error);
+    return NULL;
+}
+
+static const struct qmp_arg attach_args[] = {
+    { "pid", QMP_INT, true }, { "vm", QMP_STRING, false }, { "qmp", QMP_STRING, false }, { 0 },
+};
+static const struct qmp_arg detach_args[] = {
+    { "vm", QMP_STRING, true }, { "home", QMP_BOOL, false }, { 0 },
+};
 static const struct qmp_arg vms_args[] = { { "vm", QMP_STRING, false }, { 0 } };
 static const struct qmp_arg vm_args[] = { { "vm", QMP_STRING, true }, { 0 } };
 static const struct qmp_arg quota_args[] = {
@@ -130,6 +168,8 @@ static const struct qmp_command table[] = {
     { "vmtier-set-quota", quota_args, run_quota },
     { "vmtier-set-mode", mode_args, run_set },
     { "vmtier-set-rate", rate_args, run_set },
+    { "vmtier-attach", attach_args, run_attach },
+    { "vmtier-detach", detach_args, run_detach },
     { 0 },
 };
 static const struct qmp_command *const tables[] = { table, NULL };
@@ -227,6 +267,15 @@ static const struct command_case cases[] = {
     { "heatmap-no-vm", "heatmap nope", 4, NULL, "no VM" },
     { "events", "events", 0, "VMTIER_QUOTA_CHANGED     web1  max=5", NULL },
     { "events-json", "events --json", 0, "\"seq\" : 1", NULL },
+    { "attach", "attach 5", 0, "web1: attached, 1 GiB, state tiering", NULL },
+    { "attach-options", "attach 5 -n web1 -q q.sock", 0, "web1: attached", NULL },
+    { "attach-json", "attach 5 --json", 0, "\"mode\" : \"on\"", NULL },
+    { "attach-refused", "attach 100", 1, NULL, "which is no QEMU" },
+    { "attach-untierable", "attach 2", 1, NULL, "bad1: its RAM is not to be found" },
+    { "attach-bad-pid", "attach web1", 2, NULL, "\"web1\" is not a pid" },
+    { "detach", "detach web1", 0, "web1: detached", NULL },
+    { "detach-home", "detach web1 --home", 0, "web1: detached", NULL },
+    { "detach-no-vm", "detach nope", 4, NULL, "no VM" },
     { "qmp", "qmp query-version", 0, "\"package\" : \"vmtier 0.1.0\"", NULL },
     { "qmp-args", "qmp vmtier-set-rate '{\"vm\":\"web1\",\"bytes_per_s\":1}'", 0, "{}", NULL },
     { "qmp-refused", "qmp vmtier-set-rate '{\"vm\":\"web1\"}'", 1, NULL,
