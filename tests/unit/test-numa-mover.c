@@ -114,14 +114,17 @@ static void test_attach(struct fixture *f, gconstpointer data)
     model_put(8 * EACH, 300, 1, 1);
     model_put(8 * EACH + 300, 200, 1, 0);
     model_put(9 * EACH, 10, 1, 3);
+    model_put(10 * EACH, 200, 1, 1);
+    model_put(10 * EACH + 300, 201, 1, 0);
     attach(f);
     g_assert_cmpuint(f->vm->ledger.n, ==, GRANULES);
-    g_assert_cmpuint(f->vm->ledger.count[0], ==, 4 + 1 + 1);
+    g_assert_cmpuint(f->vm->ledger.count[0], ==, 4 + 1 + 1 + 1);
     g_assert_cmpuint(f->vm->ledger.count[1], ==, 2 + 1);
     g_assert_cmpuint(f->vm->ledger.tier[6], ==, LEDGER_NONE);
     g_assert_cmpuint(f->vm->ledger.tier[8], ==, 1);     /* most of it */
-    g_assert_cmpuint(f->vm->mover->bytes(f->vm, 0), ==, (4 * EACH + 201) * PAGE_BYTES);
-    g_assert_cmpuint(f->vm->mover->bytes(f->vm, 1), ==, (2 * EACH + 300) * PAGE_BYTES);
+    g_assert_cmpuint(f->vm->ledger.tier[10], ==, 0);
+    g_assert_cmpuint(f->vm->mover->bytes(f->vm, 0), ==, (4 * EACH + 402) * PAGE_BYTES);
+    g_assert_cmpuint(f->vm->mover->bytes(f->vm, 1), ==, (2 * EACH + 500) * PAGE_BYTES);
     g_assert_cmpuint(stats(f)->ram_bytes, ==, RAM);
     g_assert_cmpuint(stats(f)->n_slots, ==, 1);
     g_assert_cmpstr(stats(f)->backing, ==, "private memory, pages of 4 KiB");
@@ -310,12 +313,12 @@ static void test_unmapped(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(f->vm->mover->bytes(f->vm, 0), ==, 0);
 }
 
-static void test_goes_home(struct fixture *f, gconstpointer data)
+/* A page that is in use for a while is waited for, one that is for longer stays. */
+static void goes_home(struct fixture *f, int rounds_in_use)
 {
     guint pinned = 0;
     int n = 0;
 
-    (void)data;
     model_put(0, GRANULES * EACH, 1, 0);
     attach(f);
     rounds(f, 10);
@@ -325,11 +328,24 @@ static void test_goes_home(struct fixture *f, gconstpointer data)
     model.page[pinned].pinned = true;
     g_atomic_int_set(&f->vm->leaving, VM_GOES_HOME);
     while (round_after(f, 0.25) == 0 && n < 40)
-        n++;
+        model.page[pinned].pinned = ++n < rounds_in_use;
     g_assert_cmpint(n, <, 40);
-    g_assert_cmpint(model.page[pinned].node, ==, 1);
-    g_assert_cmpuint(pages_on(1), ==, 1);
+    g_assert_cmpuint(pages_on(1), ==, n < rounds_in_use);
     g_assert_true(strstr(f->err.text, "detached") != NULL);
+}
+
+static void test_goes_home(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    goes_home(f, 6);
+    g_assert_cmpuint(pages_on(0), ==, GRANULES * EACH);
+}
+
+static void test_goes_home_in_part(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    goes_home(f, 100);
+    g_assert_cmpuint(pages_on(0), ==, GRANULES * EACH - 1);
 }
 
 /* --- orders -------------------------------------------------------------------------------------------- */
@@ -439,6 +455,7 @@ int main(int argc, char **argv)
         { "ended", test_ended, NULL },
         { "unmapped", test_unmapped, NULL },
         { "goes-home", test_goes_home, NULL },
+        { "goes-home-in-part", test_goes_home_in_part, NULL },
         { "order", test_order, NULL },
         { "bad-orders", test_bad_orders, NULL },
     };

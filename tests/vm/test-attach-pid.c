@@ -2,7 +2,7 @@
 /*
  * VMs whose QEMU has no plugin, attached by their pid: where their RAM is, who is refused, how they go.
  *
- * timeout: 120
+ * timeout: 240
  */
 #include "pidvm.h"
 
