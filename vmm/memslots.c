@@ -261,7 +261,6 @@ static const struct {
     { "nvdimm", "keeps its contents in a file that outlives the VM" },
     { "virtio-pmem", "keeps its contents in a file that outlives the VM" },
     { "sgx-epc", "has memory that only its enclaves can read" },
-    { "virtio-mem", "discards RAM ranges by file; not supported yet" },
     { "sev-", "encrypts RAM by its physical address" },
     { "tdx-guest", "encrypts RAM by its physical address" },
     { "x-remote", "maps the RAM file in another process" },
