@@ -72,22 +72,59 @@ static int send_files(struct vm *vm, struct vt_err *err)
     return rc;
 }
 
-/* Granules of new blocks that do not fit the quota, in order. */
+static guint64 address_of(const struct vm *vm, const struct vm_block *b)
+{
+    guint64 lowest = G_MAXUINT64;
+
+    for (guint32 i = 0; i < vm->stats.n_slots; i++)
+        if (vm->stats.slot[i].block == (guint32)(b - vm->block))
+            lowest = MIN(lowest, vm->stats.slot[i].gpa);
+    return lowest;
+}
+
+static gint by_address(gconstpointer a, gconstpointer b, gpointer vm)
+{
+    guint64 x = address_of(vm, *(struct vm_block *const *)a);
+    guint64 y = address_of(vm, *(struct vm_block *const *)b);
+
+    return (x > y) - (x < y);
+}
+
+/* QEMU's order is another one, and a virtio-mem device's block may be large, and all holes. */
+static GPtrArray *blocks_by_address(const struct vm *vm)
+{
+    GPtrArray *blocks = g_ptr_array_new();
+
+    for (guint32 i = 0; i < VT_BLOCKS; i++)
+        if (vm->block[i].present)
+            g_ptr_array_add(blocks, (gpointer)&vm->block[i]);
+    g_ptr_array_sort_with_data(blocks, by_address, (gpointer)vm);
+    return blocks;
+}
+
+/* Granules of new blocks that do not fit the quota, in the order of their addresses. */
 static GArray *list_surplus(const struct vm *vm, bool fresh)
 {
     GArray *list = g_array_new(FALSE, FALSE, sizeof(struct vt_move_one));
+    g_autoptr(GPtrArray) blocks = blocks_by_address(vm);
     guint32 quota = vm_quota_granules(vm), settled = 0;
 
-    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-        for (guint32 g = b->first; b->present && b->placed && g < b->first + b->count; g++)
+    for (guint i = 0; i < blocks->len; i++) {
+        const struct vm_block *b = g_ptr_array_index(blocks, i);
+
+        for (guint32 g = b->first; b->placed && g < b->first + b->count; g++)
             settled += vm->ledger.tier[g] == 0;
-    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-        for (guint32 g = b->first; b->present && !b->placed && g < b->first + b->count; g++) {
+    }
+    for (guint i = 0; i < blocks->len; i++) {
+        const struct vm_block *b = g_ptr_array_index(blocks, i);
+
+        for (guint32 g = b->first; !b->placed && g < b->first + b->count; g++) {
             struct vt_move_one m = { .granule = g, .tier = SLOW_TIER };
 
             if (vm->ledger.tier[g] == 0 && settled++ >= quota && b->fresh == fresh)
                 g_array_append_val(list, m);
         }
+    }
     return list;
 }
 

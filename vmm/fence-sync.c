@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The fence's engine for calls that return when the I/O is done (aio=threads and whatever else
- * QEMU does in its thread pool), and the hook for holes.
+ * QEMU does in its thread pool), and the hooks by which QEMU discards guest RAM: these are asked about
+ * (discard.c) before they happen.
  *
  * A buffer is busy from before the call until it returns. Hooked is positioned I/O, which is what
  * the block layer does, and SG_IO, by which a SCSI pass-through device (scsi-block) does DMA
@@ -22,6 +23,7 @@
 #include <fcntl.h>
 #include <scsi/sg.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 static ssize_t (*real_pread64)(int fd, void *buffer, size_t n, off64_t offset);
 static ssize_t (*real_pwrite64)(int fd, const void *buffer, size_t n, off64_t offset);
@@ -33,8 +35,11 @@ static ssize_t (*real_pwritev64v2)(int fd, const struct iovec *iov, int n, off64
                                    int flags);
 static int (*real_ioctl)(int fd, unsigned long request, void *argument);
 static int (*real_fallocate64)(int fd, int mode, off64_t offset, off64_t length);
+static void *(*real_mmap64)(void *address, size_t length, int access, int flags, int fd,
+                            off64_t offset);
 
-static void (*_Atomic punched)(int fd, uint64_t offset, uint64_t length);
+static int (*_Atomic on_punch)(int fd, int mode, uint64_t offset, uint64_t length);
+static int (*_Atomic on_map)(const void *address, size_t length, int fd, uint64_t offset);
 
 /* Neither of these changes errno. */
 static uint32_t begin_vector(const struct iovec *iov, uint64_t n)
@@ -140,17 +145,31 @@ static int hook_ioctl(int fd, unsigned long request, void *argument)
 
 static int hook_fallocate64(int fd, int mode, off64_t offset, off64_t length)
 {
-    int rc = real_fallocate64(fd, mode, offset, length);
-    void (*fn)(int, uint64_t, uint64_t) = atomic_load(&punched);
+    int (*fn)(int, int, uint64_t, uint64_t) = atomic_load(&on_punch);
+    int rc = fn ? fn(fd, mode, (uint64_t)offset, (uint64_t)length) : 1;
 
-    if (!rc && fn && mode & FALLOC_FL_PUNCH_HOLE)
-        fn(fd, (uint64_t)offset, (uint64_t)length);
-    return rc;
+    return rc > 0 ? real_fallocate64(fd, mode, offset, length) : rc;
 }
 
-void fence_on_punch(void (*fn)(int fd, uint64_t offset, uint64_t length))
+static void *hook_mmap64(void *address, size_t length, int access, int flags, int fd,
+                         off64_t offset)
 {
-    atomic_store(&punched, fn);
+    int (*fn)(const void *, size_t, int, uint64_t) = atomic_load(&on_map);
+    int rc = fn && fd >= 0 && flags & MAP_FIXED ? fn(address, length, fd, (uint64_t)offset) : 1;
+
+    if (rc > 0)
+        return real_mmap64(address, length, access, flags, fd, offset);
+    return rc ? MAP_FAILED : address;
+}
+
+void fence_on_punch(int (*fn)(int fd, int mode, uint64_t offset, uint64_t length))
+{
+    atomic_store(&on_punch, fn);
+}
+
+void fence_on_map(int (*fn)(const void *address, size_t length, int fd, uint64_t offset))
+{
+    atomic_store(&on_map, fn);
 }
 
 static const struct fence_hook hooks[] = {
@@ -162,6 +181,7 @@ static const struct fence_hook hooks[] = {
     FENCE_HOOK(pwritev64v2, NULL),
     FENCE_HOOK(ioctl, ""),
     FENCE_HOOK(fallocate64, ""),
+    FENCE_HOOK(mmap64, NULL),
 };
 
 const struct fence_engine fence_sync = {

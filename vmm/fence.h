@@ -12,6 +12,7 @@
 #include "common/err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -66,10 +67,17 @@ uint64_t fence_hold_ns(double share);
 const char *fence_refuses(const char *driver);
 
 /*
- * fn is called after each hole QEMU has punched successfully (balloon, free page reporting,
- * virtio-mem), in the thread that did it, mostly with the BQL, with no lock of the fence held. Set
- * once, by the owner of the tier files. vmtier's own punches are not reported.
+ * fn is asked before each fallocate() of QEMU (balloon, free page reporting, virtio-mem; disks, too),
+ * in the thread that makes it, with no lock of the fence held. 1: not fn's business, the call goes on;
+ * else fn has done it, and this is what fallocate() returns, with errno. Offset and length are as
+ * QEMU gave them, sign and all. vmtier's own calls do not come here. Set once, by the owner of the
+ * tier files.
  */
-void fence_on_punch(void (*fn)(int fd, uint64_t offset, uint64_t length));
+void fence_on_punch(int (*fn)(int fd, int mode, uint64_t offset, uint64_t length));
+
+/*
+ * The same for mmap() of a file with MAP_FIXED. 0: QEMU gets its address, and nothing is mapped.
+ */
+void fence_on_map(int (*fn)(const void *address, size_t length, int fd, uint64_t offset));
 
 #endif

@@ -42,6 +42,37 @@ static bool can_tier(const struct qemu_ram *r)
            granule % r->page_size == 0 && !backing_unfit(r->fd, why);
 }
 
+/*
+ * Where in its file a mapping of QEMU's begins, as long as nothing was moved. QEMU from 8.1 on can put
+ * RAM anywhere in a file, and some releases forget about that when they punch holes: then nobody can
+ * tell which page is meant.
+ */
+static uint64_t file_offset(const uint8_t *host)
+{
+    FILE *f = fopen("/proc/self/maps", "re");
+    unsigned long from, to;
+    unsigned long long offset;
+    uint64_t at = 0;
+    char line[512];
+
+    while (f && fgets(line, sizeof(line), f))
+        if (sscanf(line, "%lx-%lx %*s %llx", &from, &to, &offset) == 3 &&
+            (unsigned long)host >= from && (unsigned long)host < to)
+            at = offset + ((unsigned long)host - from);
+    if (f)
+        fclose(f);
+    return at;
+}
+
+/* Is this a block that is new, and not at the beginning of its file? */
+static bool is_amid_file(const struct qemu_ram *r)
+{
+    for (const struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
+        if (b->used && b->host == r->host)
+            return false;
+    return file_offset(r->host) != 0;
+}
+
 static struct ram_block *known_block(const struct qemu_ram *r)
 {
     struct stat st;
@@ -68,6 +99,8 @@ static int see_block(const struct qemu_ram *r, void *opaque)
         return 0;
     b = known_block(r);
     if (!b && !can_tier(r))     /* one that was unplugged has lost its name, no more */
+        return 0;
+    if (!b && is_amid_file(r))
         return 0;
     if (!b) {
         b = ram_add(r->name, r->host, r->length, (uint32_t)r->page_size, r->fd, &err);
@@ -178,7 +211,7 @@ static int judge_block(const struct qemu_ram *r, void *opaque)
     struct usable *u = opaque;
     char why[VT_TEXT];
 
-    if (can_tier(r)) {
+    if (can_tier(r) && !is_amid_file(r)) {
         u->any = true;
         return 1;
     }
@@ -193,8 +226,11 @@ static int judge_block(const struct qemu_ram *r, void *opaque)
     else if (ram_granule() % r->page_size)
         snprintf(u->why, sizeof(u->why), "RAM block '%s' has pages of %zu bytes, larger than the "
                  "granule", r->name, r->page_size);
-    else
+    else if (r->length < ram_granule())
         snprintf(u->why, sizeof(u->why), "RAM block '%s' is shorter than a granule", r->name);
+    else
+        snprintf(u->why, sizeof(u->why), "RAM block '%s' is not at the beginning of its file "
+                 "(offset=)", r->name);
     return 0;
 }
 
@@ -230,7 +266,6 @@ static const struct {
     { "nvdimm", "keeps its contents in a file that outlives the VM" },
     { "virtio-pmem", "keeps its contents in a file that outlives the VM" },
     { "sgx-epc", "has memory that only its enclaves can read" },
-    { "virtio-mem", "discards RAM ranges by file; not supported yet" },
     { "sev-", "encrypts RAM by its physical address" },
     { "tdx-guest", "encrypts RAM by its physical address" },
     { "x-remote", "maps the RAM file in another process" },

@@ -8,6 +8,7 @@
  * place memory, so that what does not fit the quota is on its tier before the guest touches it.
  */
 #include "vmm/plugin.h"
+#include "vmm/discard.h"
 #include "vmm/fence.h"
 #include "vmm/link.h"
 #include "vmm/memslots.h"
@@ -19,7 +20,6 @@
 #include "vmm/sample.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,27 +130,6 @@ static void layout_changed(void)
     plugin_look_at_devices();
 }
 
-/* QEMU punched a hole into a RAM file (balloon): the contents may be in another tier's file. */
-static void hole_punched(int fd, uint64_t offset, uint64_t length)
-{
-    ram_lock();
-    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++) {
-        uint64_t end = offset + length;
-
-        if (!b->used || b->file[0] != fd)
-            continue;
-        for (uint64_t at = offset, next; at < end && at < b->length; at = next) {
-            uint32_t g = b->first + (uint32_t)(at / ram_granule());
-
-            next = (at / ram_granule() + 1) * ram_granule();
-            if (ram_tier[g])
-                fallocate(b->file[ram_tier[g]], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                          (off_t)at, (off_t)((next < end ? next : end) - at));
-        }
-    }
-    ram_unlock();
-}
-
 /* --- start ------------------------------------------------------------------------------------------ */
 
 static void machine_done(void)
@@ -213,7 +192,8 @@ VMTIER_EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, c
         return -1;
     }
     note_sources();
-    fence_on_punch(hole_punched);
+    fence_on_punch(discard_in_file);
+    fence_on_map(discard_mapped);
     qemu_on_machine_done(machine_done);
     return 0;
 }

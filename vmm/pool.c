@@ -88,7 +88,7 @@ bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, ui
     return true;
 }
 
-void pool_note_mapped(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped)
+void pool_note_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped)
 {
     memset(b->pool[tier]->mapped + first, mapped, n);
 }
@@ -276,7 +276,7 @@ bool pool_take_exact(struct ram_block *b, unsigned tier, uint32_t slot, bool *sp
 
 /* --- giving back ------------------------------------------------------------------------------------ */
 
-static void punch(struct ram_block *b, unsigned tier, struct range r)
+static void punch(const struct ram_block *b, unsigned tier, struct range r)
 {
     uint64_t offset = r.first * ram_granule(), length = r.n * ram_granule();
 

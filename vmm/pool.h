@@ -52,7 +52,7 @@ void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
  * out without a word, which costs a fault, no more.
  */
 bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
-void pool_note_mapped(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped);
+void pool_note_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped);
 
 /* Punches spare slots of a tier, neighbours together, until no more than `bytes` are left. */
 void pool_trim(unsigned tier, uint64_t bytes);

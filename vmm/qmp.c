@@ -8,6 +8,7 @@
 #include "common/version.h"
 #include "vmm/backing.h"
 #include "vmm/dirty.h"
+#include "vmm/discard.h"
 #include "vmm/fence.h"
 #include "vmm/link.h"
 #include "vmm/mover.h"
@@ -141,9 +142,11 @@ static void put_counters(FILE *f)
 {
     struct mover_stats m;
     struct fence_stats d;
+    struct discard_stats g;
 
     mover_get_stats(&m);
     fence_get_stats(&d);
+    discard_get_stats(&g);
     fputs(", \"moves\": {", f);
     for (unsigned i = 0; i < VT_ST_END; i++)
         fprintf(f, "\"%s\": %llu, ", wire_status_name(i), (unsigned long long)m.moved[i]);
@@ -169,6 +172,9 @@ static void put_counters(FILE *f)
             (unsigned long long)d.hold_p99_ns, (unsigned long long)d.hold_max_ns,
             (unsigned long long)d.wait_p99_ns, (unsigned long long)d.wait_max_ns,
             fence_zero_copy() ? "true" : "false");
+    fprintf(f, ", \"discards\": {\"calls\": %llu, \"bytes\": %llu, \"elsewhere-bytes\": %llu}",
+            (unsigned long long)g.calls, (unsigned long long)g.bytes,
+            (unsigned long long)g.elsewhere);
 }
 
 static void put_sources(FILE *f)

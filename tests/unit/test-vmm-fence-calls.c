@@ -324,42 +324,97 @@ static void test_direct(void)
 
 static struct {
     unsigned n;
-    int fd;
+    int fd, mode, answer;
     uint64_t offset, length;
+    const void *address;
     uint8_t there;              /* what the file had at the offset by then */
-} punched;
+} asked;
 
-static void on_punch(int fd, uint64_t offset, uint64_t length)
+static int on_punch(int fd, int mode, uint64_t offset, uint64_t length)
 {
-    punched.n++;
-    punched.fd = fd;
-    punched.offset = offset;
-    punched.length = length;
-    g_assert_cmpint(pread64(fd, &punched.there, 1, (off_t)offset), ==, 1);
+    asked.n++;
+    asked.fd = fd;
+    asked.mode = mode;
+    asked.offset = offset;
+    asked.length = length;
+    g_assert_cmpint(pread64(fd, &asked.there, 1, 8192), ==, 1);
     g_assert_true(is_free(0, MIB));             /* nothing of the fence is locked */
+    errno = ENOSPC;
+    return asked.answer;
 }
 
 static void test_punch(void)
 {
     const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     int fd = memfd_create("test-fence", MFD_CLOEXEC);
+    uint8_t there;
 
     g_assert_cmpint(fallocate64(fd, 0, 0, MIB), ==, 0);
     g_assert_cmpint(pwrite64(fd, "x", 1, 8192), ==, 1);
     fence_on_punch(on_punch);
-    g_assert_cmpint(fallocate64(fd, 0, 0, MIB), ==, 0);
+    asked.answer = 0;
+    g_assert_cmpint(fallocate64(fd, punch, 8192, 4096), ==, 0);
+    g_assert_cmpuint(asked.n, ==, 1);
+    g_assert_cmpint(asked.fd, ==, fd);
+    g_assert_cmpint(asked.mode, ==, punch);
+    g_assert_cmpuint(asked.offset, ==, 8192);
+    g_assert_cmpuint(asked.length, ==, 4096);
+    g_assert_cmpint(asked.there, ==, 'x');      /* before the call, and in its place */
+    g_assert_cmpint(pread64(fd, &there, 1, 8192), ==, 1);
+    g_assert_cmpint(there, ==, 'x');
+    asked.answer = -1;
+    g_assert_cmpint(fallocate64(fd, punch, 8192, 4096), ==, -1);
+    g_assert_cmpint(errno, ==, ENOSPC);
+    asked.answer = 1;
+    g_assert_cmpint(fallocate64(fd, punch, 8192, 4096), ==, 0);
+    g_assert_cmpint(pread64(fd, &there, 1, 8192), ==, 1);
+    g_assert_cmpint(there, ==, 0);
+    fence_on_punch(NULL);
     g_assert_cmpint(fallocate64(-1, punch, 0, 4096), ==, -1);
     g_assert_cmpint(errno, ==, EBADF);
-    g_assert_cmpuint(punched.n, ==, 0);
-    g_assert_cmpint(fallocate64(fd, punch, 8192, 4096), ==, 0);
-    g_assert_cmpuint(punched.n, ==, 1);
-    g_assert_cmpint(punched.fd, ==, fd);
-    g_assert_cmpuint(punched.offset, ==, 8192);
-    g_assert_cmpuint(punched.length, ==, 4096);
-    g_assert_cmpint(punched.there, ==, 0);
-    fence_on_punch(NULL);
-    g_assert_cmpint(fallocate64(fd, punch, 0, 4096), ==, 0);
-    g_assert_cmpuint(punched.n, ==, 1);
+    g_assert_cmpuint(asked.n, ==, 3);
+    close(fd);
+}
+
+static int on_map(const void *address, size_t length, int fd, uint64_t offset)
+{
+    asked.n++;
+    asked.address = address;
+    asked.fd = fd;
+    asked.offset = offset;
+    asked.length = length;
+    errno = EIO;
+    return asked.answer;
+}
+
+static void test_map(void)
+{
+    const int access = PROT_READ | PROT_WRITE;
+    int fd = memfd_create("test-fence", MFD_CLOEXEC);
+    uint8_t *page = mmap64(NULL, 8192, access, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    g_assert_cmpint(fallocate64(fd, 0, 0, 8192), ==, 0);
+    page[0] = 1;
+    fence_on_map(on_map);
+    asked.n = 0;
+    asked.answer = 0;
+    munmap(mmap64(NULL, 4096, access, MAP_SHARED, fd, 0), 4096);
+    g_assert_true(mmap64(page + 4096, 4096, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                         0) == page + 4096);
+    g_assert_cmpuint(asked.n, ==, 0);           /* neither is a file over what is there */
+    g_assert_true(mmap64(page, 4096, access, MAP_SHARED | MAP_FIXED, fd, 4096) == page);
+    g_assert_cmpuint(asked.n, ==, 1);
+    g_assert_true(asked.address == page && asked.fd == fd && asked.length == 4096 &&
+                  asked.offset == 4096);
+    g_assert_cmpuint(page[0], ==, 1);           /* nothing was mapped */
+    asked.answer = -1;
+    g_assert_true(mmap64(page, 4096, access, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED);
+    g_assert_cmpint(errno, ==, EIO);
+    asked.answer = 1;
+    g_assert_true(mmap64(page, 4096, access, MAP_SHARED | MAP_FIXED, fd, 0) == page);
+    g_assert_cmpuint(page[0], ==, 0);
+    fence_on_map(NULL);
+    munmap(page, 8192);
     close(fd);
 }
 
@@ -413,6 +468,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fence/nonsense", test_nonsense);
     g_test_add_func("/fence/direct", test_direct);
     g_test_add_func("/fence/punch", test_punch);
+    g_test_add_func("/fence/map", test_map);
     g_test_add_func("/fence/drivers", test_drivers);
     return g_test_run();
 }

@@ -223,20 +223,20 @@ static void test_hot_plug(void)
     g_assert_cmpuint(rig_cxl_bytes(rig), >, 0);
     json_node_unref(qmp_ok(rig->vm->qmp, "object-add", "{\"qom-type\":\"memory-backend-memfd\","
                            "\"id\":\"m1\",\"size\":%u,\"share\":true}", 16u << 20));
-    json_node_unref(qmp_ok(rig->vm->qmp, "device_add", "{\"driver\":\"virtio-mem-pci\","
-                           "\"id\":\"vmem9\",\"memdev\":\"m1\"}"));
+    json_node_unref(qmp_ok(rig->vm->qmp, "device_add", "{\"driver\":\"ivshmem-plain\","
+                           "\"id\":\"shm9\",\"memdev\":\"m1\"}"));
     rig_wait_state(rig, "frozen");
     g_autoptr(JsonObject) event = qmp_wait_event(rig->vm->qmp, "X_VMTIER_FROZEN", ANSWER);
     g_autoptr(JsonObject) vm = rig_status(rig);
 
     g_assert_nonnull(event);
-    says(json_text(vm, "reason"), "*vmem9*virtio-mem*");
-    says(json_text(event, "data.reason"), "*vmem9*virtio-mem*");
+    says(json_text(vm, "reason"), "*shm9*ivshmem*");
+    says(json_text(event, "data.reason"), "*shm9*ivshmem*");
     g_assert_cmpuint(rig_cxl_bytes(rig), ==, 0);
     g_assert_cmpuint(rom_run(rig->vm, ROM_CHECK, all, 1, 30).result, ==, 0);
     g_autofree char *error = qmp_fails(rig->vm->qmp, "x-vmtier-set", "{\"mode\":\"on\"}");
 
-    says(error, "*stays frozen*vmem9*");
+    says(error, "*stays frozen*shm9*");
 }
 
 /* --- two VMs of one name -------------------------------------------------------------------- */

@@ -287,10 +287,15 @@ static gpointer stir_memory(gpointer arg)
 static uint64_t ram0_bytes(struct vm *vm)
 {
     g_autoptr(JsonObject) all = query(vm);
-    JsonObject *first = json_array_get_object_element(json_object_get_array_member(all, "blocks"), 0);
+    JsonArray *blocks = json_object_get_array_member(all, "blocks");
 
-    g_assert_cmpstr(json_object_get_string_member(first, "name"), ==, "ram0");
-    return (uint64_t)json_object_get_int_member(first, "length");
+    for (guint i = 0; i < json_array_get_length(blocks); i++) {
+        JsonObject *block = json_array_get_object_element(blocks, i);
+
+        if (!strcmp(json_object_get_string_member(block, "name"), "ram0"))
+            return (uint64_t)json_object_get_int_member(block, "length");
+    }
+    g_error("there is no RAM block ram0");
 }
 
 struct stir *stir_start(struct tiered *t)
