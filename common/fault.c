@@ -52,17 +52,22 @@ static void (*_Atomic on_pause)(enum fault_point point);
 static const char *const names[] = {
     [FAULT_FIND_DATA] = "find-data",
     [FAULT_POOL_TAKE] = "pool-take",
+    [FAULT_CLEAR] = "clear",
     [FAULT_POPULATE_SOURCE] = "populate-source",
     [FAULT_POPULATE_DEST] = "populate-dest",
     [FAULT_MAPS_LIMIT] = "maps-limit",
     [FAULT_FENCE_HOLD] = "fence-hold",
     [FAULT_PROTECT] = "protect",
     [FAULT_COPY] = "copy",
+    [FAULT_WRITE] = "write",
     [FAULT_MAP_OVER] = "map-over",
     [FAULT_MAP_BACK] = "map-back",
     [FAULT_ADVISE] = "advise",
-    [FAULT_REGISTER] = "register",
     [FAULT_MAP_IN] = "map-in",
+    [FAULT_MINOR] = "minor",
+    [FAULT_CONTINUE] = "continue",
+    [FAULT_UNREGISTER] = "unregister",
+    [FAULT_REGISTER] = "register",
     [FAULT_WAKE] = "wake",
     [FAULT_UNPROTECT] = "unprotect",
     [FAULT_PUNCH] = "punch",
@@ -72,12 +77,12 @@ static const char *const names[] = {
     [FAULT_SURVEY] = "survey",
     [FAULT_WATCH] = "watch",
     [FAULT_VIEW] = "view",
-    [FAULT_SET_FILE] = "set-file",
     [FAULT_ACCEPTED] = "accepted",
     [FAULT_FILE_MAKE] = "file-make",
     [FAULT_FILE_MADE] = "file-made",
     [FAULT_ATTACH_LAYOUT] = "attach-layout",
     [FAULT_ATTACH_FILES] = "attach-files",
+    [FAULT_ATTACH_PLACING] = "attach-placing",
     [FAULT_ATTACH_PLACED] = "attach-placed",
     [FAULT_ATTACH_READY] = "attach-ready",
     [FAULT_LEDGER_BEFORE] = "ledger-before",
@@ -157,8 +162,8 @@ static int tell(enum fault_point point, struct rule r)
     if (!peer.sun_path[0])
         return -1;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    n = snprintf(line, sizeof(line), "%d %s %s\n", (int)getpid(), fault_name(point, buffer),
-                 action_name(r));
+    n = snprintf(line, sizeof(line), "%d %d %s %s\n", (int)getpid(), (int)gettid(),
+                 fault_name(point, buffer), action_name(r));
     if (fd >= 0 && (connect(fd, (struct sockaddr *)&peer, sizeof(peer)) ||
                     send(fd, line, (size_t)n, MSG_NOSIGNAL) != n)) {
         close(fd);
@@ -202,7 +207,7 @@ int fault_act(enum fault_point point)
         stay(point, fd);
     if (fd >= 0)
         close(fd);
-    errno = was;
+    errno = r.code ? r.code : was;
     return -r.code;
 }
 

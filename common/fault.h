@@ -16,7 +16,7 @@
  * two seconds are over. It acts when the point is passed for the NTH time (1) and COUNT times in a row
  * (1; 0: from then on always). One rule per point.
  *
- * To each point that acts the peer gets a connection and a line "PID POINT ACTION\n".
+ * To each point that acts the peer gets a connection and a line "PID TID POINT ACTION\n".
  */
 #ifndef VMTIER_FAULT_H
 #define VMTIER_FAULT_H
@@ -30,16 +30,18 @@
 
 enum fault_point {
     /* vmm/, a move: each in front of its step. */
-    FAULT_FIND_DATA, FAULT_POOL_TAKE, FAULT_POPULATE_SOURCE, FAULT_POPULATE_DEST,
-    FAULT_MAPS_LIMIT, FAULT_FENCE_HOLD, FAULT_PROTECT, FAULT_COPY, FAULT_MAP_OVER, FAULT_MAP_BACK,
-    FAULT_ADVISE, FAULT_REGISTER, FAULT_MAP_IN, FAULT_WAKE, FAULT_UNPROTECT, FAULT_PUNCH,
+    FAULT_FIND_DATA, FAULT_POOL_TAKE, FAULT_CLEAR, FAULT_POPULATE_SOURCE, FAULT_POPULATE_DEST,
+    FAULT_MAPS_LIMIT, FAULT_FENCE_HOLD, FAULT_PROTECT, FAULT_COPY, FAULT_WRITE, FAULT_MAP_OVER,
+    FAULT_MAP_BACK, FAULT_ADVISE, FAULT_MAP_IN, FAULT_MINOR, FAULT_CONTINUE, FAULT_UNREGISTER,
+    FAULT_REGISTER, FAULT_WAKE, FAULT_UNPROTECT, FAULT_PUNCH,
     FAULT_MOVED,                /* behind the last step */
     /* vmm/, the link */
-    FAULT_CONNECT, FAULT_UFFD_OPEN, FAULT_SURVEY, FAULT_WATCH, FAULT_VIEW, FAULT_SET_FILE,
+    FAULT_CONNECT, FAULT_UFFD_OPEN, FAULT_SURVEY, FAULT_WATCH, FAULT_VIEW,
     /* host/ */
     FAULT_ACCEPTED,
     FAULT_FILE_MAKE, FAULT_FILE_MADE,
-    FAULT_ATTACH_LAYOUT, FAULT_ATTACH_FILES, FAULT_ATTACH_PLACED, FAULT_ATTACH_READY,
+    FAULT_ATTACH_LAYOUT, FAULT_ATTACH_FILES, FAULT_ATTACH_PLACING, FAULT_ATTACH_PLACED,
+    FAULT_ATTACH_READY,
     FAULT_LEDGER_BEFORE, FAULT_LEDGER_AFTER,
     FAULT_ROUND_START, FAULT_ROUND_NEWS, FAULT_ROUND_HARVESTED, FAULT_ROUND_PLANNED,
     FAULT_ROUND_DEMOTED, FAULT_ROUND_MOVED, FAULT_ROUND_ACCOUNTED,
@@ -56,9 +58,10 @@ extern atomic_bool fault_armed;
 int fault_act(enum fault_point point);
 
 /*
- * 0: go on. Else a negative errno, which is to be treated as that of the call that follows:
- * `rc = fault_at(FAULT_PROTECT) ?: uffd_protect(...)`. Neither allocates nor takes a lock, so it may
- * stand where guest memory is protected. May sleep or not return at all. errno is kept.
+ * 0: go on. Else a negative errno, which is to be treated as that of the call that follows, and is in
+ * errno as well: `rc = fault_at(FAULT_PROTECT) ?: uffd_protect(...)`, or
+ * `if (fault_at(FAULT_CONNECT) || connect(...))`. Neither allocates nor takes a lock, so it may stand
+ * where guest memory is protected. May sleep, or not return at all.
  */
 static inline int fault_at(enum fault_point point)
 {

@@ -6,6 +6,7 @@
  * carry, where its strings are. A new message type is a new row.
  */
 #include "common/wire.h"
+#include "common/fault.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -178,7 +179,7 @@ static void attach_fds(struct msghdr *m, union fd_buffer *buf, const struct wire
     memcpy(CMSG_DATA(c), msg->fd, size);
 }
 
-int wire_send(int fd, const struct wire_msg *msg, int timeout_ms, struct vt_err *err)
+static int send_whole(int fd, const struct wire_msg *msg, int timeout_ms, struct vt_err *err)
 {
     struct iovec iov = { (void *)msg->bytes, msg->h.length };
     struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -198,6 +199,23 @@ int wire_send(int fd, const struct wire_msg *msg, int timeout_ms, struct vt_err 
             return vt_fail(err, errno == EPIPE ? ECONNRESET : errno, "sending %s: %s",
                            wire_type_name(msg->h.type), strerror(errno));
     }
+}
+
+/* One of the three points that a message passes. */
+static int fault_at_message(unsigned family, const struct wire_msg *msg, struct vt_err *err)
+{
+    int rc = fault_at(family + msg->h.type % VT_TYPE_END);
+
+    return rc ? vt_fail(err, -rc, "%s: %s", wire_type_name(msg->h.type), strerror(-rc)) : 0;
+}
+
+int wire_send(int fd, const struct wire_msg *msg, int timeout_ms, struct vt_err *err)
+{
+    int rc = fault_at_message(FAULT_SEND, msg, err);
+
+    if (!rc)
+        rc = send_whole(fd, msg, timeout_ms, err);
+    return rc ? rc : fault_at_message(FAULT_SENT, msg, err);
 }
 
 static void collect_fds(struct msghdr *m, struct wire_msg *msg)
@@ -245,6 +263,8 @@ int wire_recv(int fd, struct wire_msg *msg, int timeout_ms, struct vt_err *err)
         rc = vt_fail(err, EPROTO, "a message is longer than %u bytes", VT_WIRE_MAX);
     else
         rc = wire_check(msg, (size_t)n, err);
+    if (!rc)
+        rc = fault_at_message(FAULT_RECEIVED, msg, err);
     if (rc)
         wire_drop_fds(msg);
     return rc;

@@ -7,6 +7,7 @@
  * touches it. A VM that attaches while its guest runs (the daemon was restarted) keeps the placement
  * it has; rounds bring it within its quota.
  */
+#include "common/fault.h"
 #include "host/daemon.h"
 #include "host/mover/mover.h"
 
@@ -149,14 +150,17 @@ int vm_place_new(struct vm *vm, struct vt_err *err)
     for (guint32 i = 0; i < VT_BLOCKS; i++)
         here[i] = vm->block[i].present;
     rc = send_files(vm, err);
+    (void)fault_at(FAULT_ATTACH_FILES);
     if (rc || vm->refused)
         return rc;
     if (vm->now.mode == VM_ON)
         rc = move_surplus(vm, true, err);
+    (void)fault_at(FAULT_ATTACH_PLACING);
     if (!rc && vm->now.mode == VM_ON)
         rc = move_surplus(vm, false, err);
     for (guint32 i = 0; i < VT_BLOCKS; i++)
         vm->block[i].placed |= here[i] && vm->block[i].present;
+    (void)fault_at(FAULT_ATTACH_PLACED);
     return rc;
 }
 
@@ -191,6 +195,7 @@ int vm_attach(struct vm *vm, struct vt_err *err)
 
     if (!rc && vm->stats.state == VM_REFUSED)
         return stay_refused(vm, err);
+    (void)fault_at(FAULT_ATTACH_LAYOUT);
     if (!rc)
         rc = vm_place_new(vm, err);
     if (rc || vm->refused)
@@ -199,6 +204,7 @@ int vm_attach(struct vm *vm, struct vt_err *err)
     rc = vm_send(vm, err);
     if (rc)
         return rc;
+    (void)fault_at(FAULT_ATTACH_READY);
     vm->placed = true;
     if (vm->stats.state == VM_REFUSED)      /* it froze while it was placed */
         vm->stats.state = VM_FROZEN;

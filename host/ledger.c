@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The ledger: see ledger.h. */
 #include "host/ledger.h"
+#include "common/fault.h"
 
 #include <string.h>
 
@@ -28,9 +29,11 @@ void ledger_put(struct ledger *ledger, guint32 granule, guint8 tier)
 {
     guint8 *at = &ledger->tier[granule];
 
+    (void)fault_at(FAULT_LEDGER_BEFORE);
     if (*at != LEDGER_NONE)
         ledger->count[*at]--;
     *at = tier;
     if (tier != LEDGER_NONE)
         ledger->count[tier]++;
+    (void)fault_at(FAULT_LEDGER_AFTER);
 }

@@ -8,6 +8,7 @@
  */
 #include "host/daemon.h"
 
+#include "common/fault.h"
 #include "host/error.h"
 #include "host/mover/mover.h"
 
@@ -68,6 +69,7 @@ void daemon_work(gpointer data, gpointer unused)
     (void)unused;
     if (g_atomic_int_get(&vm->gone))
         return;
+    fault_refresh();
     attach = vm->mover->attach ? vm->mover->attach : vm_attach;
     rc = vm->placed ? vm_round(vm, &err) : attach(vm, &err);
     if (rc && !g_atomic_int_get(&vm->daemon->stopping)) {
@@ -218,6 +220,8 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
     (void)condition;
     if (fd < 0)
         return G_SOURCE_CONTINUE;
+    fault_refresh();
+    (void)fault_at(FAULT_ACCEPTED);
     if (n_guests >= GUESTS_MOST || d->vms->len >= VMS_MOST) {
         g_debug("too many links: one is closed");
         close(fd);

@@ -2,6 +2,7 @@
 /* vmtierd: start, options, stop. */
 #include "host/daemon.h"
 #include "host/error.h"
+#include "common/fault.h"
 #include "common/version.h"
 
 #include <errno.h>
@@ -217,6 +218,18 @@ static bool make_directory(const char *socket, GError **error)
     return false;
 }
 
+static bool start_faults(GError **error)
+{
+    struct vt_err err;
+    int rc = fault_init(&err);
+
+    if (rc < 0)
+        g_set_error(error, VMT_ERROR, err.code, "%s", err.text);
+    if (rc > 0)
+        g_warning("VMTIER_TEST_FAULT is set: calls will FAIL and the daemon will DIE on purpose");
+    return rc >= 0;
+}
+
 static bool start(struct daemon *d, GError **error)
 {
     static const struct qmp_command *const tables[] = {
@@ -229,7 +242,7 @@ static bool start(struct daemon *d, GError **error)
     d->listener = d->userfault = -1;
     d->vms = g_ptr_array_new_with_free_func((GDestroyNotify)vm_unref);
     d->tiers = tiers_new(d->config, error);
-    if (!d->tiers || !make_directory(d->config->qmp_socket, error) ||
+    if (!d->tiers || !start_faults(error) || !make_directory(d->config->qmp_socket, error) ||
         !make_directory(d->config->vmm_socket, error))
         return false;
     raise_file_limit();

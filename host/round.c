@@ -7,6 +7,7 @@
  * The quota holds at every instant because demotions are carried out, and their memory given back,
  * before any promotion is sent, and only as many promotions are sent as there is room for.
  */
+#include "common/fault.h"
 #include "host/daemon.h"
 #include "host/mover/mover.h"
 #include "host/order.h"
@@ -169,6 +170,7 @@ static int carry_out(struct vm *vm, const struct outlook *look, struct plan *p, 
     vm->spare_most[0] = 0;
     used = vm->ledger.count[0];
 
+    (void)fault_at(FAULT_ROUND_DEMOTED);
     if (rc)
         return rc;
     p->n_promote = MIN(p->n_promote, used < look->dram_most ? look->dram_most - used : 0);
@@ -186,6 +188,7 @@ static int place(struct vm *vm, struct vt_err *err)
         plan_shrink(vm, &look, &p);
     else
         vm->policy->plan(vm->policy_state, &look, &p);
+    (void)fault_at(FAULT_ROUND_PLANNED);
     if (vm->stats.state == VM_TIERING) {
         rc = carry_out(vm, &look, &p, err);
         vm->policy->carried_out(vm->policy_state, &look, &p);
@@ -289,17 +292,22 @@ int vm_round(struct vm *vm, struct vt_err *err)
     /* What a move costs is only seen by moving: a dear one is forgotten in a minute or two. */
     vm->move_cost_s += MIN(dt / COST_MEMORY_S, 1) * (VM_MOVE_COST_S - vm->move_cost_s);
     pace_advance(&vm->pace, dt, vm->now.rate, vm->config.granule);
+    (void)fault_at(FAULT_ROUND_START);
     if (!rc)
         rc = take_waiting_news(vm, err);
+    (void)fault_at(FAULT_ROUND_NEWS);
     if (!rc)
         rc = observe(vm, dt, err);
+    (void)fault_at(FAULT_ROUND_HARVESTED);
     set_state(vm);
     if (!rc)
         rc = order_carry_out(vm, err);
     if (!rc && (vm->stats.state == VM_TIERING || vm->stats.state == VM_OBSERVING))
         rc = place(vm, err);
+    (void)fault_at(FAULT_ROUND_MOVED);
     if (!rc && vm->layout_known)        /* it came while we were at it: show nothing unplaced */
         rc = vm_place_new(vm, err);
     account(vm, vm->stats.promoted + vm->stats.demoted - moves, dt, start);
+    (void)fault_at(FAULT_ROUND_ACCOUNTED);
     return rc;
 }

@@ -10,6 +10,7 @@
  * directory, or as pieces of one file (tier-area.c).
  */
 #include "host/tier.h"
+#include "common/fault.h"
 #include "host/error.h"
 #include "host/tier-area.h"
 
@@ -198,6 +199,10 @@ static int make_file(const struct tiers *tiers, const struct tier *t, const stru
 {
     g_autofree char *name = g_strdup_printf("vmtier-%s:%.100s:%.60s", t->name, want->vm, want->block);
 
+    if (fault_at(FAULT_FILE_MAKE)) {
+        g_set_error(error, VMT_ERROR, errno, "making a file: %s", g_strerror(errno));
+        return -1;
+    }
     if (t->area)
         return take_piece(t, want, &got->base, error);
     if (t->path)
@@ -233,6 +238,7 @@ bool tier_make_file(const struct tiers *tiers, guint tier, const struct tier_wan
     } else {
         if (!t->path)
             seal(got->fd);
+        (void)fault_at(FAULT_FILE_MADE);
         return true;
     }
     close(got->fd);

@@ -9,6 +9,7 @@
  */
 #include "vmm/link.h"
 #include "common/clock.h"
+#include "common/fault.h"
 #include "vmm/backing.h"
 #include "vmm/bql.h"
 #include "vmm/memslots.h"
@@ -133,7 +134,7 @@ static int connect_daemon(struct vt_err *err)
     if (fd < 0)
         return vt_fail(err, errno, "socket: %s", strerror(errno));
     memcpy(a.sun_path, plugin_options.socket, sizeof(a.sun_path));
-    if (connect(fd, (struct sockaddr *)&a, sizeof(a))) {
+    if (fault_at(FAULT_CONNECT) || connect(fd, (struct sockaddr *)&a, sizeof(a))) {
         int code = errno;
 
         close(fd);
@@ -210,6 +211,7 @@ static void survey_machine(void *opaque)
 {
     struct survey *s = opaque;
 
+    (void)fault_at(FAULT_SURVEY);
     memslots_refresh();
     s->rc = memslots_usable(&s->err);
     if (s->rc)
@@ -405,8 +407,10 @@ static int (*const handlers[VT_TYPE_END])(int fd, struct wire_msg *m, struct vt_
 
 static int handle(int fd, struct vt_err *err)
 {
-    int rc = wire_recv(fd, &msg, 0, err);
+    int rc;
 
+    fault_refresh();
+    rc = wire_recv(fd, &msg, 0, err);
     if (rc == -EAGAIN)
         return 0;
     if (rc)
@@ -472,8 +476,10 @@ static bool session(void)
 {
     struct vt_err err = { 0 };
     struct link_status s;
-    int fd = connect_daemon(&err);
+    int fd;
 
+    fault_refresh();
+    fd = connect_daemon(&err);
     if (fd >= 0) {
         set_status(true, false, "attaching");
         if (!attach(fd, &err))

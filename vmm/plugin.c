@@ -8,6 +8,7 @@
  * place memory, so that what does not fit the quota is on its tier before the guest touches it.
  */
 #include "vmm/plugin.h"
+#include "common/fault.h"
 #include "vmm/discard.h"
 #include "vmm/fence.h"
 #include "vmm/link.h"
@@ -164,10 +165,21 @@ static int start_fence(struct vt_err *err)
     return 0;
 }
 
+static int start_faults(struct vt_err *err)
+{
+    int rc = fault_init(err);
+
+    if (rc > 0)
+        qemu_say("VMTIER_TEST_FAULT is set: calls will FAIL and processes will DIE on purpose");
+    return rc < 0 ? rc : 0;
+}
+
 static int start(int argc, char **argv, struct vt_err *err)
 {
     int rc = set_options(argc, argv, err);
 
+    if (!rc)
+        rc = start_faults(err);
     if (!rc)
         rc = qemu_bind(err);
     if (!rc)

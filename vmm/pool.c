@@ -5,6 +5,9 @@
  * owner[] says whose each slot is. Spare slots are listed a second time, as ranges in the order of
  * their numbers: moves look for memory there, and neighbours are punched with one call. The list is
  * short, and a slot that does not fit into it is punched instead of being kept.
+ *
+ * A slot that could not be punched is no hole: its contents would show through where the next granule
+ * has holes. It is STALE, and taken as a spare one is; punching it is tried again when others are.
  */
 #include "vmm/pool.h"
 #include "common/fault.h"
@@ -17,8 +20,10 @@
 #include <sys/mman.h>
 
 #define RANGES 1024
+#define AGAIN  4096                 /* slots looked at for stale ones at a time */
 #define EMPTY  0u
-#define SPARE  UINT32_MAX           /* else: the granule's number in its block, plus 1 */
+#define SPARE  UINT32_MAX
+#define STALE  (UINT32_MAX - 1)     /* else: the granule's number in its block, plus 1 */
 
 struct range {
     uint32_t first, n;
@@ -29,6 +34,7 @@ struct pool {
     uint8_t *mapped;                /* flags: see pool_is_mapped() */
     uint32_t slots;
     uint32_t hint;                  /* where the search for an empty slot begins */
+    uint32_t stale, again;          /* how many; where to look next */
     uint32_t n;
     struct range spare[RANGES];
 };
@@ -75,7 +81,7 @@ uint32_t pool_owner(const struct ram_block *b, unsigned tier, uint32_t slot)
 {
     uint32_t owner = b->pool[tier]->owner[slot];
 
-    return owner == EMPTY || owner == SPARE ? UINT32_MAX : owner - 1;
+    return owner == EMPTY || owner >= STALE ? UINT32_MAX : owner - 1;
 }
 
 bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
@@ -199,10 +205,14 @@ static struct slots take_spare(struct ram_block *b, unsigned tier, uint32_t firs
     return (struct slots){ first, n, true };
 }
 
-static struct slots take_empty(struct pool *p, uint32_t first, uint32_t n, uint32_t granule)
+/* Of slots that are all EMPTY, or all STALE. */
+static struct slots take_unlisted(struct pool *p, uint32_t first, uint32_t n, uint32_t granule)
 {
+    bool stale = p->owner[first] == STALE;
+
+    p->stale -= stale ? n : 0;
     mark(p, first, n, granule);
-    return (struct slots){ first, n, false };
+    return (struct slots){ first, n, stale };
 }
 
 /* The shortest range that is long enough, else the longest. */
@@ -219,16 +229,17 @@ static struct slots take_any_spare(struct ram_block *b, unsigned tier, uint32_t 
     return take_spare(b, tier, best->first, best->n < n ? best->n : n, granule);
 }
 
-static struct slots take_any_empty(struct pool *p, uint32_t slots, uint32_t n, uint32_t granule)
+static struct slots take_any(struct pool *p, uint32_t what, uint32_t slots, uint32_t n,
+                             uint32_t granule)
 {
     for (uint32_t i = 0; i < slots; i++) {
         uint32_t s = (p->hint + i) % slots, most = slots - s < n ? slots - s : n;
-        uint32_t got = count(p, s, most, EMPTY);
+        uint32_t got = count(p, s, most, what);
 
         if (!got)
             continue;
         p->hint = (s + got) % slots;
-        return take_empty(p, s, got, granule);
+        return take_unlisted(p, s, got, granule);
     }
     return (struct slots){ 0 };
 }
@@ -243,21 +254,26 @@ struct slots pool_take(struct ram_block *b, unsigned tier, uint32_t wish, uint32
 {
     struct pool *p = b->pool[tier];
     uint32_t common = common_slots(b), most = wish >= common ? 1 : common - wish < n ? common - wish : n;
-    uint32_t own_spare, own_empty;
+    uint32_t own_spare, own_empty, own_stale;
     struct slots s = { 0 };
 
     own_spare = count(p, wish, most, SPARE);
     own_empty = count(p, wish, most, EMPTY);
+    own_stale = count(p, wish, most, STALE);
     if (fault_at(FAULT_POOL_TAKE))
         return s;
     if (own_spare)
         s = take_spare(b, tier, wish, own_spare, wish);
+    if (own_stale)
+        s = take_unlisted(p, wish, own_stale, wish);
     if (!s.n && wish < common && !(tidy && own_empty))
         s = take_any_spare(b, tier, most, wish);
     if (!s.n && own_empty)
-        s = take_empty(p, wish, own_empty, wish);
+        s = take_unlisted(p, wish, own_empty, wish);
+    if (!s.n && wish < common && p->stale)
+        s = take_any(p, STALE, common, most, wish);
     if (!s.n && wish < common)
-        s = take_any_empty(p, common, most, wish);
+        s = take_any(p, EMPTY, common, most, wish);
     return s;
 }
 
@@ -268,24 +284,46 @@ bool pool_take_exact(struct ram_block *b, unsigned tier, uint32_t slot, bool *sp
     *spare = p->owner[slot] == SPARE;
     if (*spare)
         return take_spare(b, tier, slot, 1, slot).n == 1;
-    if (p->owner[slot] != EMPTY)
+    if (p->owner[slot] != EMPTY && p->owner[slot] != STALE)
         return false;
-    take_empty(p, slot, 1, slot);
+    *spare = take_unlisted(p, slot, 1, slot).spare;
     return true;
 }
 
 /* --- giving back ------------------------------------------------------------------------------------ */
 
-static void punch(const struct ram_block *b, unsigned tier, struct range r)
+/* The slots are nobody's, and no spare ones, afterwards. */
+static bool punch(const struct ram_block *b, unsigned tier, struct range r)
 {
     uint64_t offset = r.first * ram_granule(), length = r.n * ram_granule();
+    struct pool *p = b->pool[tier];
+    bool stale;
 
     if (offset + length > b->length)
         length = b->length - offset;
     pool_note_mapped(b, tier, r.first, r.n, false);
-    if (!fault_at(FAULT_PUNCH))
-        fallocate(b->file[tier], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  (off_t)(b->base[tier] + offset), (off_t)length);
+    stale = fault_at(FAULT_PUNCH) ||
+            fallocate(b->file[tier], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (off_t)(b->base[tier] + offset), (off_t)length);
+    for (uint32_t i = 0; i < r.n; i++)
+        p->owner[r.first + i] = stale ? STALE : EMPTY;
+    p->stale += stale ? r.n : 0;
+    return !stale;
+}
+
+static void punch_stale(struct ram_block *b, unsigned tier)
+{
+    struct pool *p = b->pool[tier];
+    bool ok = true;
+
+    for (uint32_t i = 0; ok && p->stale && i < AGAIN; i++) {
+        uint32_t s = p->again++ % p->slots;
+
+        if (p->owner[s] != STALE)
+            continue;
+        p->stale--;
+        ok = punch(b, tier, (struct range){ s, 1 });
+    }
 }
 
 static void give(struct ram_block *b, unsigned tier, struct range r, bool keep)
@@ -293,12 +331,13 @@ static void give(struct ram_block *b, unsigned tier, struct range r, bool keep)
     struct pool *p = b->pool[tier];
     bool kept = keep && add_spare(p, r);
 
-    for (uint32_t i = 0; i < r.n; i++)
-        p->owner[r.first + i] = kept ? SPARE : EMPTY;
-    if (kept)
-        atomic_fetch_add(&spare_bytes[tier], r.n * ram_granule());
-    else
+    if (!kept) {
         punch(b, tier, r);
+        return;
+    }
+    for (uint32_t i = 0; i < r.n; i++)
+        p->owner[r.first + i] = SPARE;
+    atomic_fetch_add(&spare_bytes[tier], r.n * ram_granule());
 }
 
 void pool_give(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
@@ -328,7 +367,6 @@ static void trim_block(struct ram_block *b, unsigned tier, uint64_t bytes)
         if (over < r.n)
             r = (struct range){ r.first + r.n - (uint32_t)over, (uint32_t)over };
         punch(b, tier, r);
-        memset(p->owner + r.first, 0, r.n * sizeof(p->owner[0]));
         last->n -= r.n;
         p->n -= last->n == 0;
         atomic_fetch_sub(&spare_bytes[tier], r.n * ram_granule());
@@ -340,4 +378,7 @@ void pool_trim(unsigned tier, uint64_t bytes)
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
         if (b->used && b->pool[tier] && pool_spare(tier) > bytes)
             trim_block(b, tier, bytes);
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
+        if (b->used && b->pool[tier])
+            punch_stale(b, tier);
 }

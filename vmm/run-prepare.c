@@ -205,7 +205,8 @@ static int clear_stale(struct run *r)
 
         if (!q->spare || q->whole)
             continue;
-        if (fallocate(r->b->file[r->to], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        if (fault_at(FAULT_CLEAR) ||
+            fallocate(r->b->file[r->to], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                       (off_t)(r->b->base[r->to] + q->to), (off_t)q->length))
             return -errno;
         pool_note_mapped(r->b, r->to, (uint32_t)(q->to / ram_granule()), run_slots(q), false);

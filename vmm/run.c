@@ -260,6 +260,8 @@ static int write_part(const struct run *r, const struct copy_part *d)
 {
     const uint64_t to = r->b->base[r->to] + (uint64_t)(d->to - r->b->view[r->to]);
 
+    if (fault_at(FAULT_WRITE))
+        return -errno;
     for (uint64_t done = 0; done < d->length;) {
         ssize_t n = pwrite(r->b->file[r->to], d->from + done, d->length - done, (off_t)(to + done));
 

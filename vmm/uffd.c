@@ -8,6 +8,7 @@
  * reader.
  */
 #include "vmm/uffd.h"
+#include "common/fault.h"
 #include "vmm/uapi.h"
 
 #include <errno.h>
@@ -19,6 +20,8 @@
 #define FEATURES \
     (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | \
      UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_MINOR_SHMEM)
+
+#define TRIES 1000
 
 static int context = -1;
 
@@ -34,7 +37,7 @@ int uffd_open(int device, struct vt_err *err)
 
     if (context >= 0)
         return 0;
-    fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+    fd = fault_at(FAULT_UFFD_OPEN) ? -1 : ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return vt_fail(err, errno, "USERFAULTFD_IOC_NEW on the daemon's /dev/userfaultfd: %s",
                        strerror(errno));
@@ -52,7 +55,7 @@ int uffd_open(int device, struct vt_err *err)
 /* EAGAIN means that the address space is changing right now; it passes. */
 static int call(unsigned long request, void *arg)
 {
-    for (int tries = 0; tries < 1000; tries++) {
+    for (int tries = 0; tries < TRIES; tries++) {
         if (ioctl(context, request, arg) == 0)
             return 0;
         if (errno != EAGAIN && errno != EINTR)
@@ -74,22 +77,27 @@ int uffd_register(uint8_t *start, uint64_t length)
     return enlist(start, length, UFFDIO_REGISTER_MODE_WP);
 }
 
-/* Somebody may have mapped a page already: then the kernel stops there. */
+/*
+ * Somebody may have mapped a page already: then the kernel stops there. Writers wait meanwhile, so it
+ * is not asked for ever.
+ */
 static void map_pages(uint8_t *start, uint64_t length)
 {
+    int tries = 0;
+
     for (uint64_t done = 0; done < length;) {
         struct uffdio_continue c = {
             .range = { (uintptr_t)start + done, length - done },
             .mode = UFFDIO_CONTINUE_MODE_DONTWAKE,
         };
 
-        if (ioctl(context, UFFDIO_CONTINUE, &c) == 0)
+        if (!fault_at(FAULT_CONTINUE) && ioctl(context, UFFDIO_CONTINUE, &c) == 0)
             return;
         if (c.mapped > 0)
             done += (uint64_t)c.mapped;
         else if (errno == EEXIST)
             done += 4096;
-        else if (errno != EAGAIN && errno != EINTR)
+        else if ((errno != EAGAIN && errno != EINTR) || ++tries == TRIES)
             return;
     }
 }
@@ -101,12 +109,12 @@ static void map_pages(uint8_t *start, uint64_t length)
 int uffd_map_in(uint8_t *start, uint64_t length)
 {
     struct uffdio_range range = { (uintptr_t)start, length };
-    int rc = enlist(start, length, UFFDIO_REGISTER_MODE_MINOR);
+    int rc = fault_at(FAULT_MINOR) ?: enlist(start, length, UFFDIO_REGISTER_MODE_MINOR);
 
     if (rc)
         return 0;
     map_pages(start, length);           /* what it leaves out is mapped when it is touched */
-    return call(UFFDIO_UNREGISTER, &range);
+    return fault_at(FAULT_UNREGISTER) ?: call(UFFDIO_UNREGISTER, &range);
 }
 
 static int protect(uint8_t *start, uint64_t length, uint64_t mode)
