@@ -21,7 +21,7 @@
 #define LAP_S     30
 #define MISSED    3         /* exit status */
 
-struct memory memory;
+struct moved moved;
 guint32 outcomes[VT_ST_END];
 
 struct slot {
@@ -53,17 +53,17 @@ void memory_set_up(size_t size, uint64_t granule)
     g_assert_cmpint(ram_init(&err), ==, 0);
     ram_set_granule(granule);
     for (int t = 0; t < 2; t++) {
-        memory.file[t] = memfd_create(t ? "test-cxl" : "test-dram", MFD_CLOEXEC);
-        g_assert_cmpint(ftruncate(memory.file[t], (off_t)size), ==, 0);
+        moved.file[t] = memfd_create(t ? "test-cxl" : "test-dram", MFD_CLOEXEC);
+        g_assert_cmpint(ftruncate(moved.file[t], (off_t)size), ==, 0);
     }
-    memory.host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.file[0], 0);
-    g_assert_true(memory.host != MAP_FAILED);
-    g_assert_cmpint(madvise(memory.host, size, MADV_DONTDUMP), ==, 0);
+    moved.host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, moved.file[0], 0);
+    g_assert_true(moved.host != MAP_FAILED);
+    g_assert_cmpint(madvise(moved.host, size, MADV_DONTDUMP), ==, 0);
     ram_lock();
-    memory.block = ram_add("test", memory.host, size, 4096, memory.file[0], &err);
-    g_assert_nonnull(memory.block);
-    g_assert_cmpint(ram_set_file(memory.block, 1, memory.file[1], 0, &err), ==, 0);
-    g_assert_cmpint(mover_watch(memory.block, &err), ==, 0);
+    moved.block = ram_add("test", moved.host, size, 4096, moved.file[0], &err);
+    g_assert_nonnull(moved.block);
+    g_assert_cmpint(ram_set_file(moved.block, 1, moved.file[1], 0, &err), ==, 0);
+    g_assert_cmpint(mover_watch(moved.block, &err), ==, 0);
     ram_unlock();
 }
 
@@ -71,7 +71,7 @@ guint64 memory_allocated(int tier)
 {
     struct stat st;
 
-    g_assert_cmpint(fstat(memory.file[tier], &st), ==, 0);
+    g_assert_cmpint(fstat(moved.file[tier], &st), ==, 0);
     return (guint64)st.st_blocks * 512;
 }
 
@@ -101,8 +101,8 @@ void memory_check_place(uint32_t g)
     int fd;
     ino_t inode;
 
-    ram_place(memory.block, memory.block->first + g, &fd, &should);
-    mapped_at(memory.host + (size_t)g * GRANULE, &inode, &is);
+    ram_place(moved.block, moved.block->first + g, &fd, &should);
+    mapped_at(moved.host + (size_t)g * GRANULE, &inode, &is);
     g_assert_cmpint(fstat(fd, &st), ==, 0);
     g_assert_cmpuint(inode, ==, st.st_ino);
     g_assert_cmpuint(is, ==, should);
@@ -118,7 +118,7 @@ void memory_move(uint32_t first, uint32_t n, uint8_t tier)
     struct mover_cost cost;
 
     for (uint32_t i = 0; i < n; i++) {
-        m[i] = (struct vt_move_one){ .granule = memory.block->first + first + i, .tier = tier };
+        m[i] = (struct vt_move_one){ .granule = moved.block->first + first + i, .tier = tier };
         before[i] = ram_tier[m[i].granule];
     }
     mover_carry_out(m, n, 0, &cost);
@@ -133,7 +133,7 @@ void memory_move(uint32_t first, uint32_t n, uint8_t tier)
 
 static struct page *page_at(uint32_t page)
 {
-    return (void *)(memory.host + (size_t)(page / USED) * GRANULE + (size_t)(page % USED) * 4096);
+    return (void *)(moved.host + (size_t)(page / USED) * GRANULE + (size_t)(page % USED) * 4096);
 }
 
 /* As a guest that uses it: what it has not mapped is moved in a simpler way. */

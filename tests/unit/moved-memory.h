@@ -25,12 +25,12 @@
 #define USED      (PER - 4)             /* ... those that are written to; the rest is the test's */
 #define PAGES     (GRANULES * USED)
 
-struct memory {
+struct moved {
     struct ram_block *block;
     int file[2];
     uint8_t *host;
 };
-extern struct memory memory;
+extern struct moved moved;
 
 /* `size` bytes in granules of `granule` bytes, under userfaultfd. Once per process. */
 void memory_set_up(size_t size, uint64_t granule);

@@ -148,7 +148,7 @@ static void on_step(enum fault_point point)
 
 static void check_discarded(uint32_t granule)
 {
-    const uint8_t *at = memory.host + (size_t)granule * GRANULE + DISCARDED;
+    const uint8_t *at = moved.host + (size_t)granule * GRANULE + DISCARDED;
 
     for (size_t i = 0; i < DISCARD; i++)
         if (at[i] != 0 && at[i] != PATTERN)
@@ -157,9 +157,9 @@ static void check_discarded(uint32_t granule)
 
 static void move_and_meet(uint32_t granule)
 {
-    moving = memory.host + (size_t)granule * GRANULE;
+    moving = moved.host + (size_t)granule * GRANULE;
     memset(moving + DISCARDED, PATTERN, DISCARD);
-    memory_move(granule, 1, !ram_tier[memory.block->first + granule]);
+    memory_move(granule, 1, !ram_tier[moved.block->first + granule]);
     check_discarded(granule);
 }
 

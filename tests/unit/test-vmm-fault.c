@@ -51,7 +51,7 @@ static uint8_t rest_of(uint32_t granule)
 
 static uint8_t *rest_at(uint32_t granule)
 {
-    return memory.host + (size_t)granule * GRANULE + (size_t)USED * 4096;
+    return moved.host + (size_t)granule * GRANULE + (size_t)USED * 4096;
 }
 
 static void fill_rests(void)
@@ -88,7 +88,7 @@ static void check_frozen(const struct scenario *s)
     g_assert_nonnull(strstr(reason, s->call));
     g_assert_false(mover_thaw());
     outcomes_forget();
-    memory_move(3, 1, !ram_tier[memory.block->first + 3]);
+    memory_move(3, 1, !ram_tier[moved.block->first + 3]);
     g_assert_cmpuint(outcomes[VT_ST_FROZEN], ==, 1);
 }
 
@@ -302,8 +302,8 @@ static void run_stale(const void *unused)
     (void)unused;
     memory_set_up(SIZE, GRANULE);
     fill_rests();
-    memset(memory.host, 1, (size_t)USED * 4096);
-    memset(memory.host + GRANULE, 2, (size_t)USED * 4096);
+    memset(moved.host, 1, (size_t)USED * 4096);
+    memset(moved.host + GRANULE, 2, (size_t)USED * 4096);
     keep_spare(SPARE);
     memory_move(0, 1, 1);
     memory_move(0, 1, 0);
@@ -382,7 +382,7 @@ static uint32_t move_each(uint32_t first, uint32_t step, uint8_t tier, enum vt_s
     uint32_t n = 0;
 
     for (uint32_t g = first; g < SMALL_ONES; g += step) {
-        struct vt_move_one m = { .granule = memory.block->first + g, .tier = tier };
+        struct vt_move_one m = { .granule = moved.block->first + g, .tier = tier };
         struct mover_cost cost;
 
         mover_carry_out(&m, 1, 0, &cost);
