@@ -100,13 +100,19 @@ static bool vhost_net_copies(void)
     return value == '0';
 }
 
-void fence_note_ioctl(unsigned request)
+static void note_vhost_net(void)
 {
     int saved = errno;
 
-    if (request == VHOST_NET_SET_BACKEND && !fence_zero_copy() && !vhost_net_copies())
+    if (!vhost_net_copies())
         atomic_store(&zero_copy, true);
     errno = saved;
+}
+
+void fence_note_ioctl(unsigned request)
+{
+    if (request == VHOST_NET_SET_BACKEND && !fence_zero_copy())
+        note_vhost_net();
 }
 
 /* --- RDMA ----------------------------------------------------------------------------------- */

@@ -163,8 +163,8 @@ static void test_engine(gconstpointer data)
     json_object_unref(t.fence);
     g_assert_cmpuint(t.bad, ==, 0);
     g_assert_cmpuint(t.pages_bad, ==, 0);
-    g_assert_cmpuint(t.ops, >, 100);
-    g_assert_cmpuint(t.moved, >, 1000);
+    g_assert_cmpuint(t.ops, >, 20);
+    g_assert_cmpuint(t.moved, >, 100);
     g_assert_cmpfloat(t.seconds, >=, seconds());
 }
 
