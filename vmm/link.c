@@ -12,6 +12,8 @@
 #include "common/fault.h"
 #include "vmm/backing.h"
 #include "vmm/bql.h"
+#include "vmm/handover.h"
+#include "vmm/letgo.h"
 #include "vmm/memslots.h"
 #include "vmm/mover.h"
 #include "vmm/plugin.h"
@@ -217,6 +219,8 @@ static void survey_machine(void *opaque)
     if (s->rc)
         return;
     s->rc = memslots_check_devices(&s->err);
+    if (!s->rc)
+        s->rc = handover_check(&s->err);
     if (!s->rc && qemu_forbid_pinning())
         s->rc = vt_fail(&s->err, EBUSY, "a device has pinned the guest's RAM: remove it or run this "
                         "VM untiered");
@@ -224,16 +228,41 @@ static void survey_machine(void *opaque)
         mover_retreat();        /* from before the daemon was gone */
 }
 
+static int watch(struct ram_block *b, struct vt_err *why)
+{
+    int rc = fault_at(FAULT_WATCH);
+
+    return rc ? vt_fail(why, -rc, "block %s: UFFDIO_REGISTER: %s", b->name, strerror(-rc)) :
+                mover_watch(b, why);
+}
+
+/*
+ * Puts all blocks under userfaultfd. One that QEMU itself has there is lent to it; one that the kernel
+ * refuses is left out. Fails if none is left.
+ */
 static int watch_blocks(struct vt_err *err)
 {
-    int rc = 0;
+    struct vt_err why = { 0 };
+    unsigned n = 0;
 
     ram_lock();
-    for (struct ram_block *b = ram_blocks(); !rc && b < ram_blocks() + VT_BLOCKS; b++)
-        if (b->used && b->present)
-            rc = mover_watch(b, err);
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++) {
+        int rc = b->used && b->present ? watch(b, &why) : 0;
+
+        if (rc == -EBUSY) {
+            letgo_lend(b);
+        } else if (rc) {
+            qemu_say("%s: this block is left out and stays in dram; RAM in a memfd, on tmpfs or on "
+                     "hugetlbfs can be tiered", why.text);
+            memslots_leave_out(b);
+        }
+        n += b->used && b->present;
+    }
     ram_unlock();
-    return rc;
+    if (n || !why.code)
+        return 0;
+    *err = why;
+    return -why.code;
 }
 
 /* Keeps the link, so that the daemon can show the reason, until something may have changed. */
@@ -390,7 +419,7 @@ static int on_set(int fd, struct wire_msg *m, struct vt_err *err)
     (void)fd;
     (void)err;
     if (m->set.freeze)
-        mover_freeze(false, "frozen by the daemon");
+        letgo_freeze("frozen by the daemon");
     atomic_store(&active_sources, m->set.sources);
     sample_set_period(m->set.sources & (1u << VT_SRC_SAMPLE) ? m->set.sample_period : 0);
     return 0;

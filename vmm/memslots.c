@@ -6,8 +6,8 @@
  * guest's address space shows it as RAM. The files are what placement stands on: private memory is
  * not in the file, so it cannot be remapped.
  *
- * Identity. QEMU may delete a block and put another one at the same address; the inode of the
- * backing file tells them apart. A block that leaves the guest (memory unplug) keeps its entry, its
+ * Identity. QEMU may delete a block and put another one at the same address; inode and device of the
+ * backing file tell them apart. A block that leaves the guest (memory unplug) keeps its entry, its
  * files and its placement, because its object can be plugged again with contents. It is dropped once
  * the object is deleted, which nothing announces: while there is such a block it is looked after.
  */
@@ -30,6 +30,14 @@ struct scan {
     bool seen[VT_BLOCKS];       /* and the guest sees it */
     bool changed;
 };
+
+/* Blocks that turned out not to be possible. One entry per block that QEMU has, so there is room. */
+static struct left_out {
+    const uint8_t *host;
+    uint64_t length;
+    ino_t inode;
+    dev_t device;
+} left_out[VT_BLOCKS];
 
 /* --- blocks --------------------------------------------------------------------------------- */
 
@@ -73,6 +81,35 @@ static bool is_amid_file(const struct qemu_ram *r)
     return file_offset(r->host) != 0;
 }
 
+void memslots_leave_out(struct ram_block *b)
+{
+    struct left_out *l = left_out;
+
+    while (l->host && l->host != b->host && l < left_out + VT_BLOCKS - 1)
+        l++;
+    *l = (struct left_out){ b->host, b->length, b->inode, b->device };
+    for (unsigned i = 0; i < ram_slots.n;)
+        if (ram_slots.slot[i].block == (uint64_t)(b - ram_blocks()))
+            memmove(&ram_slots.slot[i], &ram_slots.slot[i + 1],
+                    (--ram_slots.n - i) * sizeof(ram_slots.slot[0]));
+        else
+            i++;
+    memset(&ram_slots.slot[ram_slots.n], 0,
+           (RAM_SLOTS - ram_slots.n) * sizeof(ram_slots.slot[0]));
+    ram_drop(b);
+    ram_changed();
+}
+
+static bool is_left_out(const struct qemu_ram *r)
+{
+    struct stat st;
+
+    for (const struct left_out *l = left_out; l < left_out + VT_BLOCKS && l->host; l++)
+        if (l->host == r->host && l->length == r->length)
+            return !fstat(r->fd, &st) && st.st_ino == l->inode && st.st_dev == l->device;
+    return false;
+}
+
 static struct ram_block *known_block(const struct qemu_ram *r)
 {
     struct stat st;
@@ -82,7 +119,7 @@ static struct ram_block *known_block(const struct qemu_ram *r)
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++) {
         if (!b->used || b->host != r->host)
             continue;
-        if (b->length == r->length && b->inode == st.st_ino)
+        if (b->length == r->length && b->inode == st.st_ino && b->device == st.st_dev)
             return b;
         ram_drop(b);    /* another block lives at this address now */
     }
@@ -98,10 +135,8 @@ static int see_block(const struct qemu_ram *r, void *opaque)
     if (r->fd < 0)
         return 0;
     b = known_block(r);
-    if (!b && !can_tier(r))     /* one that was unplugged has lost its name, no more */
-        return 0;
-    if (!b && is_amid_file(r))
-        return 0;
+    if (!b && (!can_tier(r) || is_left_out(r) || is_amid_file(r)))
+        return 0;               /* one that was unplugged has lost its name, no more */
     if (!b) {
         b = ram_add(r->name, r->host, r->length, (uint32_t)r->page_size, r->fd, &err);
         if (!b) {
@@ -351,8 +386,18 @@ static int check_disk(const char *driver, const char *node, void *opaque)
     return why != NULL;
 }
 
+static int check_settings(struct vt_err *err)
+{
+    if (!qemu_locks_memory())
+        return 0;
+    return vt_fail(err, EBUSY, "-overcommit mem-lock keeps every mapping of RAM in memory, in each tier: "
+                   "start QEMU without it or run this VM untiered");
+}
+
 int memslots_check_devices(struct vt_err *err)
 {
+    if (check_settings(err))
+        return -err->code;
     err->code = 0;
     qemu_each_object(check_object, err);
     if (!err->code)

@@ -4,6 +4,7 @@
 #define VMTIER_MEMSLOTS_H
 
 #include "common/err.h"
+#include "vmm/ram.h"
 
 #include <stdbool.h>
 
@@ -12,6 +13,9 @@
  * ones added with all granules in tier 0. Returns true if anything changed. BQL; takes ram_lock().
  */
 bool memslots_refresh(void);
+
+/* Block b cannot be tiered after all, now or later: forgets it. It must be in tier 0. Under ram_lock(). */
+void memslots_leave_out(struct ram_block *b);
 
 /* 0 if there is RAM that can be tiered, else what is in the way and what to do about it. BQL. */
 int memslots_usable(struct vt_err *err);

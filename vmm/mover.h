@@ -41,7 +41,7 @@ void mover_carry_out(struct vt_move_one *moves, uint32_t n, unsigned flags, stru
 /*
  * Brings everything back to tier 0, each granule into the slot of its number, as if nothing had ever
  * been moved: for when a device appears that placement cannot serve. Returns how many granules are
- * still elsewhere, because of a DMA or for want of memory: try again. Needs the BQL.
+ * still elsewhere, because of a DMA or for want of memory: try again. Any thread.
  */
 uint32_t mover_retreat(void);
 

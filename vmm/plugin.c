@@ -11,6 +11,8 @@
 #include "common/fault.h"
 #include "vmm/discard.h"
 #include "vmm/fence.h"
+#include "vmm/handover.h"
+#include "vmm/letgo.h"
 #include "vmm/link.h"
 #include "vmm/memslots.h"
 #include "vmm/mover.h"
@@ -94,8 +96,8 @@ bool plugin_check_devices(void)
         device_in_the_way = false;
         return true;
     }
-    mover_freeze(false, "%s", err.text);
-    if (mover_retreat())
+    letgo_freeze(err.text);
+    if (mover_retreat() && !letgo_has(LETGO_LENT))
         plugin_look_at_devices();       /* a DMA was in flight, or memory short: again */
     if (device_in_the_way)
         return false;
@@ -139,11 +141,15 @@ static void machine_done(void)
     int rc = link_start(ATTACH_MS, &err);
 
     qmp_register();
-    if (rc && plugin_options.required) {
+    if (rc && plugin_options.required && !handover_waits()) {
         qemu_say("required=on, and this VM cannot be tiered: %s", err.text);
         exit(EXIT_FAILURE);
     }
     qemu_on_layout_change(layout_changed);
+    if (handover_start(&err)) {
+        qemu_say("%s", err.text);
+        exit(EXIT_FAILURE);
+    }
 }
 
 static void note_sources(void)
@@ -186,6 +192,8 @@ static int start(int argc, char **argv, struct vt_err *err)
         rc = ram_init(err);
     if (!rc)
         rc = start_fence(err);
+    if (!rc)
+        rc = letgo_init(err);
     if (!rc && plugin_options.required)
         rc = link_probe(err);
     return rc;
@@ -199,6 +207,7 @@ VMTIER_EXPORT int qemu_plugin_install(uint64_t id, const void *info, int argc, c
 
     (void)info;
     plugin_id = id;
+    handover_init();
     if (start(argc, argv, &err)) {
         qemu_say("%s", err.text);
         return -1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The only file that touches QEMU's symbols, with qemu-access.c, its other half.
+ * The only file that touches QEMU's symbols, with qemu-access.c and qemu-migration.c, its other parts.
  *
  * The plugin is loaded by a stock QEMU: nothing of QEMU is linked, every function is found with
  * dlsym(), and only through exported functions whose signature is the same from 7.2 to 10.x. No
@@ -116,7 +116,7 @@ __attribute__((constructor)) static void choose_plugin_version(void)
         qemu_plugin_version = 2;
 }
 
-static void *find(const char *name)
+void *qemu_find_data(const char *name)
 {
     return dlsym(RTLD_DEFAULT, name);
 }
@@ -124,7 +124,7 @@ static void *find(const char *name)
 int qemu_find_symbols(const struct qemu_symbol *list, size_t n, bool must, struct vt_err *err)
 {
     for (size_t i = 0; i < n; i++) {
-        void *address = find(list[i].name);
+        void *address = qemu_find_data(list[i].name);
 
         if (!address && must)
             return vt_fail(err, ENOSYS, "this QEMU does not export %s: vmtier needs a QEMU from 7.2 "
@@ -141,11 +141,12 @@ int qemu_bind(struct vt_err *err)
     if (rc)
         return rc;
     qemu_find_symbols(optional, sizeof(optional) / sizeof(optional[0]), false, NULL);
-    qmp_commands = find("qmp_commands");
-    address_space_memory = find("address_space_memory");
-    event_lookup = find("QAPIEvent_lookup");
-    vm_uuid = find("qemu_uuid");
-    vm_uuid_set = find("qemu_uuid_set");
+    qemu_bind_migration();
+    qmp_commands = qemu_find_data("qmp_commands");
+    address_space_memory = qemu_find_data("address_space_memory");
+    event_lookup = qemu_find_data("QAPIEvent_lookup");
+    vm_uuid = qemu_find_data("qemu_uuid");
+    vm_uuid_set = qemu_find_data("qemu_uuid_set");
     if (!qmp_commands || !address_space_memory || !event_lookup)
         return vt_fail(err, ENOSYS, "this QEMU does not export its command list or address space");
     if (!(q_bql_locked && q_bql_lock_impl && q_bql_unlock) &&

@@ -91,6 +91,22 @@ typedef void (*qemu_dirty_fn)(uint64_t offset, void *opaque);
 int qemu_dirty_take(uint8_t *host, uint64_t offset, uint64_t length, qemu_dirty_fn fn, void *opaque);
 
 /*
+ * Migration, as far as it touches what placement stands on (qemu-migration.c). What a QEMU does not
+ * have is off. BQL.
+ */
+bool qemu_incoming(void);               /* waits for this VM, or receives it */
+bool qemu_incoming_files(void);         /* ... in RAM files that another QEMU has used, and may use */
+bool qemu_postcopy(void);               /* postcopy is switched on */
+const char *qemu_hands_over_files(void);    /* what makes migrations leave out shared RAM; or NULL */
+bool qemu_locks_memory(void);           /* -overcommit mem-lock */
+
+/*
+ * fn runs before each migration that starts: after its settings are known and before RAM is read. An
+ * error makes it fail, with that text. False: this QEMU, of that major version, cannot be watched.
+ */
+bool qemu_before_migration(unsigned major, int (*fn)(struct vt_err *err));
+
+/*
  * Monitor commands. run() gets the arguments and returns a JSON text (malloc'ed) or NULL with *err.
  * `args` is a NULL-ended list of the keys the command knows; others are rejected by name. BQL.
  */

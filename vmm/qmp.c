@@ -10,6 +10,7 @@
 #include "vmm/dirty.h"
 #include "vmm/discard.h"
 #include "vmm/fence.h"
+#include "vmm/letgo.h"
 #include "vmm/link.h"
 #include "vmm/mover.h"
 #include "vmm/plugin.h"
@@ -250,15 +251,16 @@ static char *query(const struct qemu_args *args, struct vt_err *err)
 static void freeze_now(void)
 {
     char reason[VT_TEXT];
+    bool was = mover_frozen(reason);
 
-    if (mover_frozen(reason))
-        return;
-    mover_freeze(false, "frozen through x-vmtier-set");
-    qemu_event("X_VMTIER_FROZEN", "{\"reason\": \"frozen through x-vmtier-set\"}");
+    letgo_freeze("frozen through x-vmtier-set");
+    if (!was)
+        qemu_event("X_VMTIER_FROZEN", "{\"reason\": \"frozen through x-vmtier-set\"}");
 }
 
 static char *set(const struct qemu_args *args, struct vt_err *err)
 {
+    char reason[VT_TEXT];
     const char *mode;
 
     if (!qemu_arg_string(args, "mode", &mode)) {
@@ -270,9 +272,10 @@ static char *set(const struct qemu_args *args, struct vt_err *err)
     } else if (strcmp(mode, "on")) {
         vt_fail(err, EINVAL, "mode '%s': it is on or frozen", mode);
         return NULL;
+    } else if (letgo_holds(reason)) {
+        vt_fail(err, EBUSY, "tiering stays frozen: %s", reason);
+        return NULL;
     } else if (!plugin_check_devices() || !mover_thaw()) {
-        char reason[VT_TEXT];
-
         mover_frozen(reason);
         vt_fail(err, EBUSY, "tiering stays frozen: %s", reason);
         return NULL;

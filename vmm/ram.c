@@ -254,7 +254,10 @@ struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint
         b->file[t] = -1;
     if (ram_set_file(b, 0, fd, 0, err))
         return NULL;
-    b->inode = fstat(fd, &st) ? 0 : st.st_ino;
+    if (!fstat(fd, &st)) {
+        b->inode = st.st_ino;
+        b->device = st.st_dev;
+    }
     b->advice = read_advice(host);
     b->used = b->present = true;
     b->fresh = !guest_runs;

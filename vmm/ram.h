@@ -34,7 +34,8 @@ struct ram_block {
     bool present;               /* it is in the guest's address space now */
     bool fresh;                 /* the guest has not run with it yet */
     bool watched;               /* registered with userfaultfd */
-    ino_t inode;                /* of file[0]: tells a new block at an old address */
+    ino_t inode;                /* of file[0]: tells a new block at an old address, */
+    dev_t device;               /* together with this */
     int file[VT_TIERS];         /* -1: none. file[0] belongs to QEMU, the others to us */
     uint64_t base[VT_TIERS];    /* where in the file the block's area begins */
     uint8_t *view[VT_TIERS];    /* a second mapping of each area */

@@ -53,19 +53,29 @@ static uint32_t bring_home(struct ram_block *b, uint32_t g)
     return n;
 }
 
-/* The block cannot go meanwhile: the caller has the BQL. */
+/* The block may go whenever the lock is not held, and another one may take its entry. */
+static bool still_there(const struct ram_block *b, uint32_t first)
+{
+    return b->used && b->first == first && b->present && b->watched;
+}
+
 static uint32_t retreat_block(struct ram_block *b)
 {
-    uint32_t left = 0;
+    uint32_t first, end, left = 0;
 
-    for (uint32_t g = b->first, n; g < b->first + b->count; g += n) {
-        ram_lock();
-        n = bring_home(b, g);
+    ram_lock();
+    first = b->first;
+    end = still_there(b, first) ? first + b->count : first;
+    for (uint32_t g = first; g < end && still_there(b, first);) {
+        g += bring_home(b, g);
         pool_trim(0, RUN_BYTES);
         ram_unlock();
+        ram_give_way();
+        ram_lock();
     }
-    for (uint32_t g = b->first; g < b->first + b->count; g++)
+    for (uint32_t g = first; g < end && still_there(b, first); g++)
         left += !is_home(b, g);
+    ram_unlock();
     return left;
 }
 
@@ -74,8 +84,7 @@ uint32_t mover_retreat(void)
     uint32_t left = 0;
 
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
-        if (b->used && b->present && b->watched)
-            left += retreat_block(b);
+        left += retreat_block(b);
     ram_lock();
     for (unsigned tier = 0; tier < VT_TIERS; tier++)
         pool_trim(tier, 0);

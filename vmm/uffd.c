@@ -30,6 +30,11 @@ bool uffd_ready(void)
     return context >= 0;
 }
 
+bool uffd_owns(int fd)
+{
+    return fd >= 0 && fd == context;
+}
+
 int uffd_open(int device, struct vt_err *err)
 {
     struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
@@ -115,6 +120,13 @@ int uffd_map_in(uint8_t *start, uint64_t length)
         return 0;
     map_pages(start, length);           /* what it leaves out is mapped when it is touched */
     return fault_at(FAULT_UNREGISTER) ?: call(UFFDIO_UNREGISTER, &range);
+}
+
+int uffd_unregister(uint8_t *start, uint64_t length)
+{
+    struct uffdio_range r = { (uintptr_t)start, length };
+
+    return call(UFFDIO_UNREGISTER, &r);
 }
 
 static int protect(uint8_t *start, uint64_t length, uint64_t mode)

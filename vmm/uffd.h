@@ -16,10 +16,11 @@
  */
 int uffd_open(int device, struct vt_err *err);
 bool uffd_ready(void);
+bool uffd_owns(int fd);         /* is it that context? */
 
 /* Each returns 0 or a negative errno. */
 int uffd_register(uint8_t *start, uint64_t length);
-
+int uffd_unregister(uint8_t *start, uint64_t length);
 int uffd_protect(uint8_t *start, uint64_t length);      /* writers now wait */
 int uffd_unprotect(uint8_t *start, uint64_t length);    /* ... and now go on */
 int uffd_wake(uint8_t *start, uint64_t length);

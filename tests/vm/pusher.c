@@ -22,9 +22,9 @@ struct pusher {
     uint64_t granule;
     int listener;
     GThread *thread;
-    atomic_bool go, busy_now, attached, stop;
+    atomic_bool go, busy_now, attached, stop, may_freeze;
     _Atomic uint64_t rate;          /* bytes a second; 0: no limit */
-    _Atomic uint64_t moved, busy, failed, pages;
+    _Atomic uint64_t moved, busy, frozen, failed, pages;
     uint32_t granules;
     uint32_t seq;
     uint8_t *tier;
@@ -103,8 +103,9 @@ static void note(struct pusher *p, const struct vt_move_list *m)
         p->tier[m->move[i].granule] = m->move[i].tier;
         p->moved += m->move[i].status == VT_ST_OK;
         p->busy += m->move[i].status == VT_ST_BUSY || m->move[i].status == VT_ST_AGAIN;
+        p->frozen += m->move[i].status == VT_ST_FROZEN;
         p->failed += m->move[i].status != VT_ST_OK && m->move[i].status != VT_ST_BUSY &&
-                     m->move[i].status != VT_ST_AGAIN;
+                     m->move[i].status != VT_ST_AGAIN && m->move[i].status != VT_ST_FROZEN;
     }
     p->pages += m->pages;
 }
@@ -217,7 +218,12 @@ void pusher_set_rate(struct pusher *p, uint64_t bytes_per_s)
 
 struct pusher_count pusher_get_count(struct pusher *p)
 {
-    return (struct pusher_count){ p->moved, p->busy, p->failed, p->pages };
+    return (struct pusher_count){ p->moved, p->busy, p->frozen, p->failed, p->pages };
+}
+
+void pusher_may_freeze(struct pusher *p)
+{
+    atomic_store(&p->may_freeze, true);
 }
 
 void pusher_end(struct pusher *p)
@@ -228,6 +234,7 @@ void pusher_end(struct pusher *p)
     close(p->listener);
     unlink(p->socket);
     g_assert_cmpuint(p->failed, ==, 0);
+    g_assert_true(p->may_freeze || !p->frozen);
     g_free(p->socket);
     g_free(p->tier);
     g_free(p);

@@ -20,9 +20,12 @@ void pusher_pause(struct pusher *pusher);
 /* From now on so many bytes a second at most; 0: as fast as it goes. */
 void pusher_set_rate(struct pusher *pusher, uint64_t bytes_per_s);
 
+/* That tiering is frozen now and then is no failure. */
+void pusher_may_freeze(struct pusher *pusher);
+
 /* Moves so far, by outcome. */
 struct pusher_count {
-    uint64_t moved, busy, failed, pages;
+    uint64_t moved, busy, frozen, failed, pages;
 };
 struct pusher_count pusher_get_count(struct pusher *pusher);
 

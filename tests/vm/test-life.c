@@ -8,6 +8,7 @@
  *
  * timeout: 400
  */
+#include "migrate.h"
 #include "tiered.h"
 
 #include <fcntl.h>
@@ -200,52 +201,6 @@ static void test_killed(gconstpointer version)
 
 /* --- migration ------------------------------------------------------------------------------ */
 
-static char *migration_status(struct vm *vm)
-{
-    g_autoptr(JsonNode) node = qmp_ok(vm->qmp, "query-migrate", NULL);
-    JsonObject *o = json_node_get_object(node);
-
-    return g_strdup(json_object_get_string_member_with_default(o, "status", "none"));
-}
-
-static bool migration_ended(void *vm)
-{
-    g_autofree char *status = migration_status(vm);
-
-    return strcmp(status, "completed") == 0 || strcmp(status, "failed") == 0;
-}
-
-static void wait_migration(struct vm *vm)
-{
-    g_assert_true(lab_wait(migration_ended, vm, 60));
-    g_autofree char *status = migration_status(vm);
-
-    g_assert_cmpstr(status, ==, "completed");
-}
-
-static void migrate_start(struct vm *vm, const char *file, unsigned downtime_ms)
-{
-    json_node_unref(qmp_ok(vm->qmp, "migrate-set-parameters", "{\"max-bandwidth\":%u,"
-                           "\"downtime-limit\":%u}", 100u << 20, downtime_ms));
-    json_node_unref(qmp_ok(vm->qmp, "migrate", "{\"uri\":\"exec:cat > %s\"}", file));
-}
-
-/* Pages of guest RAM that differ, through each QEMU's own mapping. */
-static uint64_t differing_pages(struct vm *a, struct vm *b, uint64_t ram)
-{
-    g_autofree char *x = g_malloc(MIB), *y = g_malloc(MIB);
-    uint64_t n = 0;
-
-    for (uint64_t at = 0; at < ram; at += MIB) {
-        vm_peek(a, at, x, MIB);
-        vm_peek(b, at, y, MIB);
-        for (uint64_t page = 0; page < MIB; page += 4096)
-            if (memcmp(x + page, y + page, 4096) != 0 && n++ < 16)
-                g_test_message("guest page 0x%" PRIx64 " differs", at + page);
-    }
-    return n;
-}
-
 /* The one that is left takes the source's place. */
 static void replace_vm(struct tiered *t, struct vm *with, struct watch *watch)
 {
@@ -272,15 +227,16 @@ static void test_migrate(gconstpointer version)
     struct stir *stir = stir_start(t);
 
     json_node_unref(qmp_ok(t->vm->qmp, "stop", NULL));
-    migrate_start(t->vm, file, 300);
-    wait_migration(t->vm);
+    migration_set_limits(t->vm, 100 * MIB, 300);
+    migrate_to_file(t->vm, file);
+    migration_wait(t->vm);
     stir_end(stir);
     tiered_check(t, 5);
     o.extra = incoming;
     struct vm *target = tiered_vm(t, "target", &o);
     struct watch *watch = watch_start(target->qemu->pid, t->quota);
 
-    wait_migration(target);
+    migration_wait(target);
     g_assert_cmpuint(differing_pages(t->vm, target, RAM_BYTES), ==, 0);
     replace_vm(t, target, watch);
     tiered_check(t, 5);
@@ -302,18 +258,9 @@ static struct vm *start_rom(struct tiered *t, const char *name, const char *cons
         .extra = extra });
 }
 
-static int64_t rounds_of(struct vm *vm)
-{
-    g_autoptr(JsonNode) node = qmp_ok(vm->qmp, "query-migrate", NULL);
-    JsonObject *o = json_node_get_object(node);
-
-    return json_object_has_member(o, "ram") ? json_object_get_int_member(
-        json_object_get_object_member(o, "ram"), "dirty-sync-count") : 0;
-}
-
 static bool is_dirtying(void *vm)
 {
-    return rounds_of(vm) >= 4;
+    return migration_rounds(vm) >= 4;
 }
 
 /* The guest writes to half of its RAM all the time, and only later may migration come to its end. */
@@ -323,11 +270,12 @@ static void migrate_live(struct tiered *t, const char *file)
 
     rom_wait_alive(t->vm, 20);
     rom_give(t->vm, ROM_SPIN, range, 0);
-    migrate_start(t->vm, file, 20);
+    migration_set_limits(t->vm, 100 * MIB, 20);
+    migrate_to_file(t->vm, file);
     g_assert_true(lab_wait(is_dirtying, t->vm, 30));
-    json_node_unref(qmp_ok(t->vm->qmp, "migrate-set-parameters", "{\"downtime-limit\":3000}"));
-    wait_migration(t->vm);
-    g_test_message("%" PRIi64 " rounds", rounds_of(t->vm));
+    migration_set_limits(t->vm, 100 * MIB, 3000);
+    migration_wait(t->vm);
+    g_test_message("%" PRIi64 " rounds", migration_rounds(t->vm));
 }
 
 /* KVM's dirty log is exact, so every page has to arrive although it moves and is written meanwhile. */
@@ -356,7 +304,7 @@ static void test_migrate_live(void)
     g_assert_cmpuint(tiered_pages(source), >, 2000);
     g_autoptr(Vm) target = start_rom(&t, "target", incoming);
 
-    wait_migration(target);
+    migration_wait(target);
     g_assert_cmpuint(differing_pages(source, target, ROM_RAM), ==, 0);
 }
 
