@@ -239,6 +239,20 @@ static void set_size(struct vm *vm, uint64_t bytes)
         g_error("the guest does not bring its virtio-mem device to %u MiB", mib(bytes));
 }
 
+static gint64 dram_granules_of(struct vm *vm, const char *block)
+{
+    g_autoptr(JsonNode) node = qmp_ok(vm->qmp, "x-vmtier-query", NULL);
+    JsonArray *blocks = json_object_get_array_member(json_node_get_object(node), "blocks");
+
+    for (guint i = 0; i < json_array_get_length(blocks); i++) {
+        JsonObject *b = json_array_get_object_element(blocks, i);
+
+        if (g_str_has_suffix(json_object_get_string_member(b, "name"), block))
+            return json_object_get_int_member(json_object_get_object_member(b, "tiers"), "dram");
+    }
+    return 0;                           /* with dynamic memslots it is not there yet */
+}
+
 /* Plugged memory is used, moved, unplugged and gone; what never was plugged never takes memory. */
 static void plug_and_unplug(struct tiered *t)
 {
@@ -287,6 +301,8 @@ static void test_virtio_mem(gconstpointer version)
         .lab = "virtio-mem", .qemu = qemu, .ram = "448M", .memory = "slots=1,maxmem=3G",
         .append = "vmt.foot=240M vmt.hot=32M", .quota = "192M", .extra = extra });
 
+    /* What is empty takes no dram from what is in use. */
+    g_assert_cmpint(dram_granules_of(t->vm, "mem0"), ==, 0);
     for (unsigned i = 0; i < cycles(); i++)
         plug_and_unplug(t);
     if (!qemu || is_long())
