@@ -41,6 +41,7 @@ static const struct bench_row key_rows[] = {
     SPEED(BENCH_HUGETLB, 2 * M, 32 * M, true, 0.85),
     SPEED(BENCH_THP, 2 * M, 0, true, 0.67),
     SPEED(BENCH_THP, 2 * M, 32 * M, true, 0.80),
+    SPEED(BENCH_4K, 4 * K, 2 * M, true, 0.37),
     SPEED(BENCH_4K, 64 * K, 2 * M, true, 0.37),
     SPEED(BENCH_4K, 2 * M, 32 * M, true, 0.37),
     SPEED(BENCH_4K, 2 * M, 0, false, 0.08),
