@@ -196,6 +196,21 @@ static void test_stragglers(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(pages_on(1), ==, 24 * EACH);
 }
 
+/* What moves in part is paid for as well. */
+static void test_parts_are_paced(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->vm->want.rate = 16 << 20;
+    model_put(0, GRANULES * EACH, 1, 0);
+    for (guint g = 0; g < GRANULES; g++)
+        model.page[g * EACH].pinned = true;
+    attach(f);
+    for (int i = 0; i < 20; i++)
+        g_assert_cmpint(round_after(f, 0.05), ==, 0);
+    g_assert_cmpuint(pages_on(1), >, 0);
+    g_assert_cmpuint(pages_on(1), <=, (8 + 3) * EACH);
+}
+
 /* Granules of which nothing moves are left alone, and others go instead. */
 static void test_pinned_granules(struct fixture *f, gconstpointer data)
 {
@@ -447,6 +462,7 @@ int main(int argc, char **argv)
         { "no-ram", test_no_ram, NULL },
         { "shrink", test_shrink, NULL },
         { "stragglers", test_stragglers, NULL },
+        { "parts-are-paced", test_parts_are_paced, NULL },
         { "pinned-granules", test_pinned_granules, NULL },
         { "no-memory", test_no_memory, NULL },
         { "freeze", test_freeze, NULL },

@@ -25,7 +25,7 @@ struct vm *pidvm_start_named(struct pidvm *n, const char *name, struct vm_option
     options.machine = options.machine ? options.machine : "pc";
     options.backend = options.backend ? options.backend : "";
     vm = vm_start(n->rig->lab, name, &options);
-    rom_wait_alive(vm, 20);
+    rom_wait_alive(vm, TIMEOUT);
     return vm;
 }
 

@@ -8,7 +8,7 @@
 
 #include "rig.h"
 
-#define TIMEOUT 10.0
+#define TIMEOUT 60.0            /* also in a machine that is emulated itself, on a busy one */
 #define GIB (1024 * MIB)
 
 struct pidvm {

@@ -3,7 +3,7 @@
  * The memory of a VM without the plugin goes from one NUMA node to another. Where there is one node that
  * is skipped; test-numa-nodes.sh runs this program in a machine that has two.
  *
- * timeout: 240
+ * timeout: 300
  */
 #include "pidvm.h"
 

@@ -8,7 +8,7 @@
 # built here, the system's QEMU, and all their libraries. It is emulated, and so is the VM in it: one may
 # ask what it does, not how fast.
 #
-# timeout: 240
+# timeout: 420
 set -u
 
 BUILD=${BUILD:-build}
@@ -17,7 +17,7 @@ INITRD=$BUILD/cache/initrd.cpio
 PROGRAMS="vmtierd vmtier vmtier-qemu.so tests/rom.bin tests/unit/test-numa-real tests/vm/test-numa-move"
 SHARE=/usr/share
 FIRMWARE="$SHARE/qemu/kvmvapic.bin $SHARE/seabios/kvmvapic.bin"
-BOOT_TIMEOUT=200
+BOOT_TIMEOUT=400
 
 points=0
 
