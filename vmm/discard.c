@@ -28,8 +28,8 @@
  * 7. DMA in flight into a punched page has it pinned: the page leaves the file and is freed when the
  *    DMA is done. Nobody else gets it before. The fence is not asked, as QEMU does not wait either.
  *
- * The number of a file may be another file's by now if the block was deleted and we were not told
- * yet: only the inode tells whether a call is about guest RAM.
+ * A descriptor's number may be another file's by now if the block was deleted and we were not told
+ * yet: inode and device tell whether a call is about guest RAM.
  */
 #include "vmm/discard.h"
 #include "vmm/pool.h"
@@ -67,7 +67,7 @@ static struct {
 
 static bool backs(const struct ram_block *b, int fd, const struct stat *st)
 {
-    return b->used && b->file[0] == fd && b->inode == st->st_ino;
+    return b->used && b->file[0] == fd && b->inode == st->st_ino && b->device == st->st_dev;
 }
 
 /*
