@@ -175,10 +175,11 @@ static void map_anew(const struct run *r, uint64_t length)
 {
     for (uint32_t p = 0; p < r->n_pieces && r->piece[p].at < length; p++) {
         const struct piece *q = &r->piece[p];
+        uint64_t at = r->offset + q->at;
 
-        if (map_range(r->b, r->to, r->offset + q->at, q->length, q->to))
+        if (map_range(r->b, r->to, at, q->length, q->to))
             mover_freeze(true, "block %s, offset %#llx: userfaultfd would not let go of it",
-                         r->b->name, (unsigned long long)(r->offset + q->at));
+                         r->b->name, (unsigned long long)at);
     }
     ram_readvise(r->b, r->offset, length);
 }

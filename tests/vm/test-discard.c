@@ -247,7 +247,8 @@ static gint64 dram_granules_of(struct vm *vm, const char *block)
     for (guint i = 0; i < json_array_get_length(blocks); i++) {
         JsonObject *b = json_array_get_object_element(blocks, i);
 
-        if (g_str_has_suffix(json_object_get_string_member(b, "name"), block))
+        if (json_object_get_boolean_member(b, "present") &&
+            g_str_has_suffix(json_object_get_string_member(b, "name"), block))
             return json_object_get_int_member(json_object_get_object_member(b, "tiers"), "dram");
     }
     return 0;                           /* with dynamic memslots it is not there yet */
