@@ -50,7 +50,7 @@ static int scan(struct pm_scan_arg *arg, const uint8_t *start, uint64_t length)
 
 static int scan_count(const uint8_t *start, uint64_t length, uint32_t page)
 {
-    struct page_region region[PAGEMAP_BYTES / SMALL];
+    struct page_region region[PAGEMAP_BYTES / SMALL] = { { 0 } };
     struct pm_scan_arg arg = {
         .vec = (uintptr_t)region, .vec_len = sizeof(region) / sizeof(region[0]),
     };
@@ -100,7 +100,7 @@ bool pagemap_is_full(const uint8_t *start, uint64_t length)
 
 bool pagemap_is_used(const uint8_t *start, uint64_t length)
 {
-    struct page_region region[PARTS];
+    struct page_region region[PARTS] = { { 0 } };
     uint64_t wanted = (length / SMALL + 7) / 8, bytes = 0;
     struct pm_scan_arg arg = {
         .vec = (uintptr_t)region, .vec_len = PARTS, .max_pages = wanted,

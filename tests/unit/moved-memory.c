@@ -308,7 +308,7 @@ bool memory_usable(void)
         int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
         struct vt_err err;
 
-        _exit(device < 0 || uffd_open(device, &err));
+        _exit(device < 0 || uffd_open(device, &err) ? 1 : 0);
     }
     return waitpid(pid, &status, 0) == pid && WIFEXITED(status) && !WEXITSTATUS(status);
 }

@@ -156,9 +156,8 @@ struct monitor_case {
     guint blocks, slots;
 };
 
-static const char hello[] =
-    "{\"QMP\":{\"version\":{\"qemu\":{\"major\":7,\"minor\":2,\"micro\":22},\"package\":\"\"}," 
-    "\"capabilities\":[]}}";
+#define HELLO    "{\"QMP\":{\"version\":{\"qemu\":{\"major\":7,\"minor\":2,\"micro\":22},\"package\":\"\"}," \
+                 "\"capabilities\":[]}}"
 #define YES      "{\"return\":{}}"
 #define MEMDEV   "{\"return\":[{\"id\":\"r0\",\"size\":1073741824},{\"id\":\"unused\",\"size\":4096}]}"
 #define FLAT(x)  "{\"return\":\"FlatView #0\\r\\n AS \\\"memory\\\", root: system\\r\\n" x \
@@ -169,29 +168,30 @@ static const char hello[] =
 #define MORE     "  0000000000100000-000000003fffffff (prio 0, ram): /objects/r0 @0000000000100000 KVM\\r\\n"
 #define AT(x)    "{\"return\":\"Host virtual address for 0x0 (r0) is " x "\\r\\n\"}"
 
-static const char *const good[] = { hello, YES, MEMDEV, FLAT(LOW MORE), AT("0x7f2000000000"),
+static const char *const good[] = { HELLO, YES, MEMDEV, FLAT(LOW MORE), AT("0x7f2000000000"),
                                     AT("0x7f2000100000"), NULL };
-static const char *const events[] = { hello "\n{\"event\":\"STOP\"}", "{\"event\":\"RESUME\"}\n" YES, MEMDEV,
+static const char *const events[] = { HELLO "\n{\"event\":\"STOP\"}", "{\"event\":\"RESUME\"}\n" YES, MEMDEV,
                                       FLAT(LOW), AT("0x7f2000000000"), NULL };
 static const char *const mute[] = { "", NULL };
-static const char *const hangs_up[] = { hello, NULL };
+static const char *const hangs_up[] = { HELLO, NULL };
 static const char *const no_qmp[] = { "220 mail ESMTP", NULL };
 static const char *const no_version[] = { "{\"QMP\":{}}", YES, NULL };
-static const char *const refuses[] = { hello, YES, "{\"error\":{\"class\":\"CommandNotFound\"}}", NULL };
-static const char *const no_memdev[] = { hello, YES, "{\"return\":[]}", NULL };
-static const char *const odd_memdev[] = { hello, YES, "{\"return\":[5,{\"id\":1,\"size\":\"x\"},{\"id\":\"a\","
+static const char *const refuses[] = { HELLO, YES, "{\"error\":{\"class\":\"CommandNotFound\"}}", NULL };
+static const char *const no_memdev[] = { HELLO, YES, "{\"return\":[]}", NULL };
+static const char *const odd_memdev[] = { HELLO, YES, "{\"return\":[5,{\"id\":1,\"size\":\"x\"},{\"id\":\"a\","
                                           "\"size\":-1}]}", NULL };
-static const char *const no_text[] = { hello, YES, MEMDEV, "{\"return\":{\"a\":1}}", NULL };
-static const char *const no_ram[] = { hello, YES, MEMDEV, FLAT(""), NULL };
-static const char *const no_address[] = { hello, YES, MEMDEV, FLAT(LOW), "{\"return\":\"No memory is mapped\"}",
+/* NOLINTNEXTLINE(bugprone-suspicious-missing-comma) */
+static const char *const no_text[] = { HELLO, YES, MEMDEV, "{\"return\":{\"a\":1}}", NULL };
+static const char *const no_ram[] = { HELLO, YES, MEMDEV, FLAT(""), NULL };
+static const char *const no_address[] = { HELLO, YES, MEMDEV, FLAT(LOW), "{\"return\":\"No memory is mapped\"}",
                                           NULL };
-static const char *const elsewhere[] = { hello, YES, MEMDEV, FLAT(LOW), AT("0x7f1000000000"), NULL };
-static const char *const in_two_places[] = { hello, YES, MEMDEV, FLAT(LOW MORE), AT("0x7f2000000000"),
+static const char *const elsewhere[] = { HELLO, YES, MEMDEV, FLAT(LOW), AT("0x7f1000000000"), NULL };
+static const char *const in_two_places[] = { HELLO, YES, MEMDEV, FLAT(LOW MORE), AT("0x7f2000000000"),
                                              AT("0x7f2000000000"), NULL };
-static const char *const wraps[] = { hello, YES, MEMDEV, FLAT(LOW), AT("0xffffffffffff0000"), NULL };
+static const char *const wraps[] = { HELLO, YES, MEMDEV, FLAT(LOW), AT("0xffffffffffff0000"), NULL };
 #define OPEN     "[[[[[[[[[[[[[[[["
 #define DEEP     "{\"return\":" OPEN OPEN OPEN OPEN OPEN
-static const char *const deep[] = { hello, YES, DEEP, NULL };
+static const char *const deep[] = { HELLO, YES, DEEP, NULL };
 
 static const struct monitor_case monitors[] = {
     { "good", good, NULL, 1, 2 },

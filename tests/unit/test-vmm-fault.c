@@ -396,8 +396,8 @@ static uint32_t move_each(uint32_t first, uint32_t step, uint8_t tier, enum vt_s
 
 /*
  * Every other granule is sent away, each a mapping of its own, until the kernel's limit is near. It is
- * the mover that stops, in time for the way back, which is never barred. Goes through all the mappings of which a process
- * has 65530 unless that was changed.
+ * the mover that stops, in time for the way back, which is never barred. Goes through all the
+ * mappings of which a process has 65530 unless that was changed.
  */
 static void run_map_limit(const void *unused)
 {

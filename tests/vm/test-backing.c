@@ -251,7 +251,7 @@ static bool is_settled(JsonObject *status, void *arg)
 /* Waits until a look at the page table is shown that was begun after settle(). */
 static struct sums wait_sums(struct rig *rig, const char *name)
 {
-    struct sums s;
+    struct sums s = { 0 };
 
     if (!daemon_wait_vm(rig->daemon, name, is_settled, &s, 30))
         g_error("%s: %" G_GINT64_FORMAT " and %" G_GINT64_FORMAT " bytes are mapped", name, s.mapped[0],
