@@ -153,13 +153,13 @@ static guint count_sound(const struct vcpu *v, guint phases)
 /* As many as fit the time; on a busy machine three times that, until half of them can be compared. */
 static void run_phases(const struct bench_case *c, struct vcpu *v, struct vcpu_result *r)
 {
-    guint wanted = (guint)(c->seconds * 1000000000ull / PHASE_NS), most = 3 * wanted;
+    guint wanted = MAX((guint)(c->seconds * 1000000000ull / PHASE_NS), 3);
+    guint most = CLAMP(3 * wanted, 9, PHASES - 1), pairs;
     guint64 random = 11, moved = 0;
     GThread *thread = g_thread_new("vcpu", run_vcpu, v);
     guint n = 0;
 
     bench_pin(1);
-    most = most < PHASES ? most : PHASES - 1;
     for (; n < most && (n < wanted || n % 2 == 0 || count_sound(v, n - 1) < wanted / 4); n++) {
         atomic_store(&v->phase, n);
         moved += one_phase(v, n & 1 ? c->rate : 0, &random);
@@ -167,7 +167,8 @@ static void run_phases(const struct bench_case *c, struct vcpu *v, struct vcpu_r
     atomic_store(&v->stop, true);
     g_thread_join(thread);
     compare(v, n, r);
-    r->moved_mbs = (double)moved * 1e3 / (n / 2 * (double)PHASE_NS);
+    pairs = n / 2;
+    r->moved_mbs = (double)moved * 1e3 / (pairs * (double)PHASE_NS);
 }
 
 /* Half of the granules in each tier, and a pool in both. */
