@@ -438,6 +438,7 @@ static void discard_and_refill(struct fixture *f, uint64_t *value, uint32_t from
 
 static void test_moving(struct fixture *f, gconstpointer unused)
 {
+    const struct mover_tuning keep = { .keep = { 3 * GRANULE, 3 * GRANULE } }, none = { .rate = 0 };
     uint64_t value[PAGES] = { 0 }, rounds = 0;
     gint64 end = g_get_monotonic_time() + 3 * G_USEC_PER_SEC;
     struct vt_err err;
@@ -449,6 +450,7 @@ static void test_moving(struct fixture *f, gconstpointer unused)
     ram_lock();
     g_assert_cmpint(mover_watch(f->b, &err), ==, 0);
     ram_unlock();
+    mover_set_tuning(&keep);            /* spare memory has granules change their slots */
     atomic_store(&stop, false);
     mover = g_thread_new("mover", move_around, f);
     for (; g_get_monotonic_time() < end; rounds++) {
@@ -461,16 +463,28 @@ static void test_moving(struct fixture *f, gconstpointer unused)
     }
     atomic_store(&stop, true);
     moved = GPOINTER_TO_UINT(g_thread_join(mover));
+    mover_set_tuning(&none);
     g_test_message("%u discards, %u moves", (unsigned)rounds, moved);
     g_assert_cmpuint(rounds, >, 20);
     g_assert_cmpuint(moved, >, 100);
 }
 
-/* What is given back is given back: a move does not bring memory where there was none. */
-static void test_stays_free(struct fixture *f, gconstpointer unused)
+static void move_all(struct fixture *f, uint8_t tier)
 {
     struct vt_move_one m[GRANULES];
     struct mover_cost cost;
+
+    for (uint32_t i = 0; i < GRANULES; i++)
+        m[i] = (struct vt_move_one){ .granule = f->b->first + i, .tier = tier };
+    mover_carry_out(m, GRANULES, 0, &cost);
+    for (uint32_t i = 0; i < GRANULES; i++)
+        g_assert_cmpint(m[i].status, ==, VT_ST_OK);
+}
+
+/* What is given back is given back: a move does not bring memory where there was none. */
+static void test_stays_free(struct fixture *f, gconstpointer unused)
+{
+    const struct mover_tuning keep = { .keep = { SIZE, SIZE } }, none = { .rate = 0 };
     struct stat st[2];
     struct vt_err err;
 
@@ -480,16 +494,16 @@ static void test_stays_free(struct fixture *f, gconstpointer unused)
     g_assert_cmpint(mover_watch(f->b, &err), ==, 0);
     ram_unlock();
     memset(f->host, 1, SIZE);
+    mover_set_tuning(&keep);            /* while it is whole, the mover may learn that by heart */
+    for (uint8_t i = 0; i < 4; i++)
+        move_all(f, !(i % 2));
+    mover_set_tuning(&none);
     for (unsigned round = 0; round < 2; round++) {
         for (uint32_t p = round; p < PAGES; p += 4) {
             g_assert_cmpint(discard(f, p * 4096ull, 4096), ==, 0);
             madvise(f->host + p * 4096ull, 4096, MADV_DONTNEED);
         }
-        for (uint32_t i = 0; i < GRANULES; i++)
-            m[i] = (struct vt_move_one){ .granule = f->b->first + i, .tier = !round };
-        mover_carry_out(m, GRANULES, false, &cost);
-        for (uint32_t i = 0; i < GRANULES; i++)
-            g_assert_cmpint(m[i].status, ==, VT_ST_OK);
+        move_all(f, !round);
         for (int t = 0; t < 2; t++)
             g_assert_cmpint(fstat(f->file[t], &st[t]), ==, 0);
         g_assert_cmpint((st[0].st_blocks + st[1].st_blocks) / 8, <=,
