@@ -18,7 +18,7 @@
 #define IOPS      50
 #define CYCLES    200
 #define RUN_S     0.01              /* between cont and stop: enough for requests to be under way */
-#define ANSWERS   60                /* times the monitor is asked */
+#define ANSWERS   40                /* times the monitor is asked */
 #define ANSWER_S  0.1               /* it has for an answer */
 
 /* --- the monitor ---------------------------------------------------------------------------- */
@@ -44,7 +44,7 @@ static struct answers ask_monitor(struct diskvm *d, const char *when)
 
         json_node_unref(qmp_ok(d->vm->qmp, "query-status", NULL));
         took[i] = lab_now() - start;
-        lab_sleep(0.03);
+        lab_sleep(0.02);
     }
     qsort(took, ANSWERS, sizeof(took[0]), by_size);
     a = (struct answers){ took[ANSWERS / 2], took[ANSWERS * 95 / 100], took[ANSWERS - 1] };
@@ -136,10 +136,10 @@ static enum disk_state throttled(struct diskvm *d)
 
     start_moves(d);
     set_iops(d, IOPS);
-    lab_sleep(2);                               /* what came before is paid for */
+    lab_sleep(1.5);                             /* what came before is paid for */
     before = diskvm_requests(d);
     start = lab_now();
-    lab_sleep(5);
+    lab_sleep(4);
     rate = (double)(diskvm_requests(d) - before) / (lab_now() - start);
     g_test_message("%.1f requests a second of %d", rate, IOPS);
     g_assert_cmpfloat(rate, <=, IOPS * 1.15);

@@ -5,7 +5,7 @@
  * switched off, the same test must find damage.
  *
  * VMTIER_DMA_ALL=1 selects all twelve, not only those that between them have each pair of choices.
- * VMTIER_DMA_SECONDS=N makes each case that long (3), and a line of each goes to long/dma.jsonl in the
+ * VMTIER_DMA_SECONDS=N makes each case that long (2), and a line of each goes to long/dma.jsonl in the
  * build directory. tests/long/run-dma.sh runs the long form.
  *
  * timeout: 240
@@ -55,7 +55,7 @@ static const char *long_seconds(void)
 
 static double seconds(void)
 {
-    return long_seconds() ? g_ascii_strtod(long_seconds(), NULL) : 3;
+    return long_seconds() ? g_ascii_strtod(long_seconds(), NULL) : 2;
 }
 
 /* --- the record ----------------------------------------------------------------------------- */
