@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define CHUNK  (256u << 10)         /* what a thread takes at a time */
-#define STREAM_MIN (16u << 10)      /* below this the caches are faster */
+#define STREAM_MIN (128u << 10)     /* below this the caches are faster */
 
 struct job {
     const struct copy_part *parts;

@@ -158,7 +158,7 @@ static uint32_t map_over(const struct run *r, int *rc)
 /* Will the guest want its mapping again? Cold memory, and what it has not mapped now, can wait. */
 static bool wants_map_in(const struct run *r)
 {
-    return r->used && (r->to <= r->from || r->b->page_size > SMALL_PAGE);
+    return r->used;
 }
 
 /* Then nothing can be added, and what discards memory needs ram_lock(). */
@@ -246,8 +246,6 @@ static int protect(const struct run *r)
 {
     int rc = fault_at(FAULT_PROTECT);
 
-    if (!rc && r->used && r->b->small[r->from] && r->length > SHORT_RUN && !r->piece[0].write)
-        madvise(r->b->host + r->offset, r->length, MADV_DONTNEED);
     if (!rc)
         rc = uffd_protect(r->b->host + r->offset, r->length);
     if (rc == -ENOENT)
@@ -382,7 +380,7 @@ static enum vt_status carry_out(struct run *r, uint64_t *since)
     rc = run_make_ready(r, since);
     if (rc)
         return status_of(rc);
-    if (!r->bare && (r->to <= r->from || r->length > SHORT_RUN))
+    if (!r->bare && r->to <= r->from)
         r->used = pagemap_is_used(r->b->host + r->offset, r->length);
     if (!fence_is_open(r))
         return VT_ST_BUSY;
