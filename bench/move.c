@@ -10,7 +10,6 @@
  * bench/lib/speed.c, stall.c and vcpu.c. Needs root: for userfaultfd, a tmpfs with huge pages, and
  * nr_hugepages, which is raised and put back.
  */
-#include "bench/lib/child.h"
 #include "bench/lib/report.h"
 
 #include <stdlib.h>
@@ -18,8 +17,6 @@
 
 #define K (1ull << 10)
 #define M (1ull << 20)
-
-#define HUGE_PAGES 340u
 
 #define SPEED(backing_, granule_, run_, keep_, bar_) \
     { BENCH_SPEED, { .backing = (backing_), .granule = (granule_), .run_bytes = (run_), \
@@ -136,13 +133,9 @@ int main(int argc, char **argv)
     g_autofree char *path = g_strdup_printf("%s/bench/move%s.json", build ? build : "build",
                                             quick ? "-quick" : "");
     struct bench_report report;
-    char why[200];
 
     bench_report_begin(&report);
-    if (!bench_huge_take(HUGE_PAGES, why))
-        report.no_huge_pages = why;
     run_all(&report, quick, only);
-    bench_huge_give();
     if (!bench_report_write(&report, path))
         return 1;
     g_print("%u of the bars missed; %s\n", report.misses, path);

@@ -23,7 +23,8 @@
 
 static struct {
     int fd;                     /* 0: not taken */
-    char before[32];            /* what to write to put it back */
+    glong added;
+    char before[32];            /* what to write to put it back at once */
     gsize length;
 } huge;
 
@@ -103,27 +104,34 @@ static bool write_number(int fd, glong n)
     return pwrite(fd, text, (size_t)length, 0) == length;
 }
 
-/* Also called from a signal handler. */
-void bench_huge_give(void)
+static void let_go(void)
 {
-    if (huge.fd <= 0)
-        return;
-    if (lseek(huge.fd, 0, SEEK_SET) == 0 && write(huge.fd, huge.before, huge.length) < 0)
-        signal(SIGTERM, SIG_DFL);           /* nothing can be done about it here */
     close(huge.fd);
     huge.fd = 0;
 }
 
+void bench_huge_give(void)
+{
+    if (huge.fd <= 0)
+        return;
+    if (huge.added > 0)
+        write_number(huge.fd, MAX(read_number(SETTING) - huge.added, 0));
+    let_go();
+}
+
+/* Only plain calls here, so what it was is put back, whatever others have made of it since. */
 static void on_signal(int number)
 {
-    bench_huge_give();
+    if (huge.fd > 0 && lseek(huge.fd, 0, SEEK_SET) == 0 &&
+        write(huge.fd, huge.before, huge.length) > 0)
+        let_go();
     signal(number, SIG_DFL);
     raise(number);
 }
 
 bool bench_huge_take(guint pages, char why[200])
 {
-    glong before, missing;
+    glong before;
     int fd = open(SETTING, O_RDWR | O_CLOEXEC);
 
     if (fd < 0 || flock(fd, LOCK_EX) || (before = read_number(SETTING)) < 0) {
@@ -136,9 +144,9 @@ bool bench_huge_take(guint pages, char why[200])
     huge.fd = fd;
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
-    missing = (glong)pages - read_number(FREE);
-    if (missing > 0)
-        write_number(fd, before + missing);
+    huge.added = MAX((glong)pages - read_number(FREE), 0);
+    if (huge.added)
+        write_number(fd, before + huge.added);
     if (read_number(FREE) < (glong)pages) {
         g_snprintf(why, 200, "only %ld of %u huge pages can be had", read_number(FREE), pages);
         bench_huge_give();

@@ -10,6 +10,7 @@
 /* A stall may take twice the granule's memcpy() and what the calls cost. */
 #define STALL_CALLS_US 35.0
 #define LIMIT_S        300u     /* of one case */
+#define HUGE_PAGES     340u     /* most that a case takes */
 
 static const char *const kind_names[] = { "speed", "stall", "vcpu" };
 static_assert(G_N_ELEMENTS(kind_names) == BENCH_KINDS, "a kind has no name");
@@ -173,10 +174,9 @@ void bench_report_run(struct bench_report *r, const struct bench_row *row)
 
     set_case(o, row);
     print_case(row);
-    if (row->c.backing == BENCH_HUGETLB && r->no_huge_pages)
-        g_strlcpy(result->head.why, r->no_huge_pages, sizeof(result->head.why));
-    else
+    if (row->c.backing != BENCH_HUGETLB || bench_huge_take(HUGE_PAGES, result->head.why))
         run(row, result);
+    bench_huge_give();
     if (!result->head.ok) {
         json_object_set_string_member(o, "skipped", result->head.why);
         g_print(" skipped: %s", result->head.why);

@@ -18,7 +18,6 @@ struct bench_row {
 struct bench_report {
     JsonArray *list[BENCH_KINDS];
     guint misses;
-    const char *no_huge_pages;  /* why there are none; NULL: there are */
 };
 
 void bench_report_begin(struct bench_report *r);
