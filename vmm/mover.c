@@ -153,9 +153,10 @@ static uint32_t carry_run(struct vt_move_one *m, uint32_t left, unsigned flags,
 {
     struct ram_block *b = ram_block_of(m->granule);
     enum vt_status st = admissible(m, b);
-    struct run r = { .b = b, .first = m->granule, .to = m->tier };
     uint32_t n = 1, most;
+    struct run r;
 
+    run_start(&r, b, m->granule, m->tier);
     if (st == VT_ST_OK) {
         r.from = ram_tier[m->granule];
         r.bare = flags & MOVER_FRESH && b->fresh;

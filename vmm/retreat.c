@@ -23,8 +23,9 @@ static bool clear_slot(struct ram_block *b, uint32_t slot)
     uint32_t owner = pool_owner(b, 0, slot);
 
     for (unsigned tier = 1; owner != UINT32_MAX && tier < VT_TIERS; tier++) {
-        struct run r = { .b = b, .first = b->first + owner, .n = 1, .from = 0, .to = tier };
+        struct run r;
 
+        run_start(&r, b, b->first + owner, tier);
         if (b->file[tier] >= 0 && run_prepare(&r, false) && run_carry_out(&r) == VT_ST_OK)
             return true;
     }
@@ -41,8 +42,10 @@ static bool can_join(const struct ram_block *b, uint32_t g, unsigned from)
 static uint32_t bring_home(struct ram_block *b, uint32_t g)
 {
     uint32_t most = b->first + b->count - g, n = 1;
-    struct run r = { .b = b, .first = g, .from = ram_tier[g], .to = 0 };
+    struct run r;
 
+    run_start(&r, b, g, 0);
+    r.from = ram_tier[g];
     if (is_home(b, g) || !clear_slot(b, g - b->first))
         return 1;
     while (n < most && n * ram_granule() < RUN_BYTES && can_join(b, g + n, r.from))

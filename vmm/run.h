@@ -12,6 +12,9 @@
 #include "vmm/mover.h"
 #include "vmm/ram.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #define SMALL_PAGE  4096u
 #define RUN_PIECES  64          /* stretches that lie in one piece in both files */
 #define RUN_EXTENTS 64          /* stretches of data; more count as one */
@@ -32,17 +35,27 @@ struct run {
     bool bare;                  /* nobody uses the memory yet: no protection needed */
     bool used;                  /* the guest has a good part of it mapped */
     uint64_t offset, length;    /* in the block */
+    uint32_t arrived;           /* granules, when it is over */
+    uint64_t pages, helpers_ns; /* 4 KiB pages copied; CPU time of other threads */
+    uint64_t hold_ns;           /* from protection to wake-up */
     uint32_t n_pieces, n_data;
-    struct piece piece[RUN_PIECES];
+    struct piece piece[RUN_PIECES]; /* from here on nothing is cleared by run_start() */
     struct copy_part data[RUN_EXTENTS]; /* addresses in the views */
     struct {
         uint64_t at;            /* in the run */
         uint32_t piece;
     } data_at[RUN_EXTENTS];
-    uint32_t arrived;           /* granules, when it is over */
-    uint64_t pages, helpers_ns; /* 4 KiB pages copied; CPU time of other threads */
-    uint64_t hold_ns;           /* from protection to wake-up */
 };
+
+/* A run of granules from `first` on, which is large, begins with this. */
+static inline void run_start(struct run *r, struct ram_block *b, uint32_t first, unsigned to)
+{
+    memset(r, 0, offsetof(struct run, piece));
+    r->b = b;
+    r->first = first;
+    r->n = 1;
+    r->to = to;
+}
 
 static inline uint32_t run_slots(const struct piece *q)
 {
