@@ -510,6 +510,20 @@ static const char *const first_steps[] = {
     "survey=EBUSY", "received-WELCOME=EPROTO", "received-READY=ECONNRESET",
 };
 
+/* Without a file there is no tiering until somebody has done something: here, with the next daemon. */
+static void expect_refusal(const char *rules)
+{
+    g_autoptr(JsonObject) vm = NULL;
+
+    if (!g_str_has_prefix(rules, "file-make=E"))
+        return;
+    rig_wait_state(rig, "refused");
+    vm = rig_status(rig);
+    says(json_text(vm, "reason"), "tier cxl: block ram0: making a file: *");
+    daemon_kill(rig->daemon);
+    daemon_restart(rig->daemon);
+}
+
 /* The guest starts all the same, and is tiered soon. */
 static void attach_despite(guint which)
 {
@@ -526,6 +540,7 @@ static void attach_despite(guint which)
         bury_daemon(rig->daemon);
     else
         faults_set(faults, "");
+    expect_refusal(rules);
     rom_wait_alive(rig->vm, 20);
     rom_run(rig->vm, ROM_WRITE, all_pages, which, 30);
     rig_wait_state(rig, "tiering");
