@@ -251,7 +251,12 @@ static gint64 dram_granules_of(struct vm *vm, const char *block)
             g_str_has_suffix(json_object_get_string_member(b, "name"), block))
             return json_object_get_int_member(json_object_get_object_member(b, "tiers"), "dram");
     }
-    return 0;                           /* with dynamic memslots it is not there yet */
+    return -1;                          /* with dynamic memslots it is not there yet */
+}
+
+static bool is_placed(void *vm)
+{
+    return dram_granules_of(vm, "mem0") == 0;
 }
 
 /* Plugged memory is used, moved, unplugged and gone; what never was plugged never takes memory. */
@@ -291,6 +296,21 @@ static void reset_plugged(struct tiered *t)
     tiered_check(t, 5);
 }
 
+/*
+ * With dynamic memslots the block shows when the first of its memory is plugged, and what the guest
+ * touches before the next round may be above the quota, as with a DIMM.
+ */
+static void plug_first(struct tiered *t)
+{
+    watch_end(t->watch);
+    t->watch = NULL;
+    set_size(t->vm, 32 * MIB);
+    if (!lab_wait(is_placed, t->vm, 30))
+        g_error("mem0 has %d granules in dram, and is to have none",
+                (int)dram_granules_of(t->vm, "mem0"));
+    t->watch = watch_start(t->vm->qemu->pid, t->quota);
+}
+
 static void test_virtio_mem(gconstpointer version)
 {
     g_autofree char *qemu = qemu_of(version);
@@ -303,7 +323,9 @@ static void test_virtio_mem(gconstpointer version)
         .append = "vmt.foot=240M vmt.hot=32M", .quota = "192M", .extra = extra });
 
     /* What is empty takes no dram from what is in use. */
-    g_assert_cmpint(dram_granules_of(t->vm, "mem0"), ==, 0);
+    g_assert_cmpint(dram_granules_of(t->vm, "mem0"), <=, 0);
+    if (qemu)
+        plug_first(t);
     for (unsigned i = 0; i < cycles(); i++)
         plug_and_unplug(t);
     if (!qemu || is_long())
