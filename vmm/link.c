@@ -514,6 +514,7 @@ static bool session(void)
         if (!attach(fd, &err))
             serve(fd, &err);
         close(fd);
+        mover_give_back();
     }
     link_get_status(&s);
     set_status(false, false, err.text);

@@ -253,6 +253,8 @@ void mover_carry_out(struct vt_move_one *moves, uint32_t n, unsigned flags,
     struct mover_tuning t;
 
     mover_get_tuning(&t);
+    if (flags & MOVER_TIDY)
+        memset(t.keep, 0, sizeof(t.keep));
     *cost = (struct mover_cost){ 0 };
     carry_list(moves, n, flags, &t, cost);
     ram_lock();
@@ -261,6 +263,16 @@ void mover_carry_out(struct vt_move_one *moves, uint32_t n, unsigned flags,
     cost->cpu_ns += cpu_ns() - start;
     stats.pages += cost->pages;
     stats.cpu_ns += cost->cpu_ns;
+}
+
+void mover_give_back(void)
+{
+    static const struct mover_tuning none;
+
+    mover_set_tuning(&none);
+    ram_lock();
+    trim(&none, 0);
+    ram_unlock();
 }
 
 int mover_watch(struct ram_block *b, struct vt_err *err)

@@ -31,12 +31,16 @@ void mover_get_tuning(struct mover_tuning *tuning);
 enum {
     MOVER_FRESH = 1,            /* blocks still marked fresh need no protection: nobody uses them */
     MOVER_PACED = 2,            /* at the rate of the tuning; sleeps. The link's thread only */
+    MOVER_TIDY = 4,             /* no spare memory stays: the daemon would not know of it */
 };
 struct mover_cost {
     uint64_t pages;             /* 4 KiB pages copied */
     uint64_t cpu_ns;
 };
 void mover_carry_out(struct vt_move_one *moves, uint32_t n, unsigned flags, struct mover_cost *cost);
+
+/* Nobody will ask for the spare memory that was left for his next moves: he is gone. Any thread. */
+void mover_give_back(void);
 
 /*
  * Brings everything back to tier 0, each granule into the slot of its number, as if nothing had ever

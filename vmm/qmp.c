@@ -337,7 +337,7 @@ static char *carry_out(const struct order *o, struct vt_err *err)
     }
     for (uint32_t i = 0; i < o->n; i++)
         moves[i] = (struct vt_move_one){ .granule = o->first + i, .tier = (uint8_t)o->to };
-    mover_carry_out(moves, o->n, 0, &cost);
+    mover_carry_out(moves, o->n, MOVER_TIDY, &cost);
     for (uint32_t i = 0; i < o->n; i++)
         if (moves[i].status == VT_ST_OK)
             ok++;
