@@ -9,6 +9,7 @@
 #include "vmm/ram.h"
 #include "common/fault.h"
 #include "vmm/pagemap.h"
+#include "vmm/huge.h"
 #include "vmm/pages.h"
 #include "vmm/pool.h"
 
@@ -279,6 +280,7 @@ void ram_guest_runs(void)
 
 void ram_drop(struct ram_block *b)
 {
+    huge_forget(b);
     for (int t = 0; t < VT_TIERS; t++) {
         if (b->view[t])
             munmap(b->view[t], b->length);

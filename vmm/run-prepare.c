@@ -15,6 +15,7 @@
  * holes; for others it is punched first.
  */
 #include "common/fault.h"
+#include "vmm/huge.h"
 #include "vmm/pagemap.h"
 #include "vmm/pool.h"
 #include "vmm/run.h"
@@ -92,9 +93,19 @@ bool run_prepare_exact(struct run *r)
 
 enum amount { NOTHING, SOMETHING, EVERYTHING };
 
+static enum amount count_huge(const struct ram_block *b, unsigned tier, uint64_t offset,
+                              uint64_t length)
+{
+    uint64_t there = 0;
+
+    for (uint64_t at = offset; at < offset + length; at += b->page_size)
+        there += huge_is_there(b, tier, at) ? b->page_size : 0;
+    return !there ? NOTHING : there >= length ? EVERYTHING : SOMETHING;
+}
+
 /*
  * Is there data in all of a range, in nothing of it? Cheap, where looking for the next hole has to walk
- * the file up to one. Pages in swap count as data. hugetlbfs does not tell.
+ * the file up to one. Pages in swap count as data.
  */
 static enum amount count_data(const struct ram_block *b, unsigned tier, uint64_t offset,
                               uint64_t length)
@@ -103,7 +114,7 @@ static enum amount count_data(const struct ram_block *b, unsigned tier, uint64_t
     struct cachestat c;
 
     if (b->page_size > SMALL_PAGE)
-        return EVERYTHING;
+        return count_huge(b, tier, offset, length);
     if (syscall(VT_SYS_CACHESTAT, b->file[tier], &range, &c, 0))
         return SOMETHING;
     if (c.nr_cache + c.nr_evicted == 0)
@@ -126,6 +137,24 @@ static void add_data(struct run *r, uint32_t p, uint64_t start, uint64_t end)
                                      .to = r->b->view[r->to] + q->to + (start - q->from) };
     r->data_at[i].at = q->at + (start - q->from);
     r->data_at[i].piece = p;
+}
+
+static void find_huge(struct run *r, uint32_t p)
+{
+    const struct piece *q = &r->piece[p];
+    const uint64_t page = r->b->page_size, end = q->from + q->length;
+    const uint32_t room = RUN_EXTENTS - (r->n_pieces - p - 1);
+
+    for (uint64_t at = q->from, stop; at < end; at = stop) {
+        stop = at + page;
+        if (!huge_is_there(r->b, r->from, at))
+            continue;
+        while (stop < end && huge_is_there(r->b, r->from, stop))
+            stop += page;
+        if (r->n_data + 1 >= room)
+            stop = end;                                 /* no more entries: all the rest */
+        add_data(r, p, at, stop < end ? stop : end);
+    }
 }
 
 /* Walks the file. Each piece after this one may need an entry of the list: those are left free. */
@@ -181,6 +210,8 @@ static int find_data(struct run *r)
         q->whole = amount == EVERYTHING;
         if (amount == EVERYTHING)
             add_data(r, p, q->from, q->from + q->length);
+        else if (amount == SOMETHING && r->b->page_size > SMALL_PAGE)
+            find_huge(r, p);
         else if (amount == SOMETHING)
             find_extents(r, p);
     }

@@ -17,7 +17,8 @@
 
 #define SMALL_PAGE  4096u
 #define RUN_PIECES  64          /* stretches that lie in one piece in both files */
-#define RUN_EXTENTS 64          /* stretches of data; more count as one */
+/* Stretches of data; more count as one. RUN_MOST has no more of small pages. */
+#define RUN_EXTENTS 1024
 
 struct piece {
     uint64_t at, length;        /* in the run */

@@ -9,6 +9,7 @@
  */
 #include "vmm/uffd.h"
 #include "common/fault.h"
+#include "vmm/huge.h"
 #include "vmm/uapi.h"
 
 #include <errno.h>
@@ -54,6 +55,7 @@ int uffd_open(int device, struct vt_err *err)
                        "unpopulated memory (needs Linux 6.4): %s", strerror(code));
     }
     context = fd;
+    huge_open(device);
     return 0;
 }
 
