@@ -68,6 +68,7 @@ void pool_free(struct pool *p, unsigned tier)
         return;
     for (uint32_t i = 0; i < p->n; i++)
         atomic_fetch_sub(&spare_bytes[tier], p->spare[i].n * ram_granule());
+    atomic_fetch_sub(&spare_bytes[tier], p->stale * ram_granule());
     munmap(p->owner, p->slots * SLOT_BYTES);
     free(p);
 }
@@ -205,12 +206,22 @@ static struct slots take_spare(struct ram_block *b, unsigned tier, uint32_t firs
     return (struct slots){ first, n, true };
 }
 
-/* Of slots that are all EMPTY, or all STALE. */
-static struct slots take_unlisted(struct pool *p, uint32_t first, uint32_t n, uint32_t granule)
+/* Stale slots count as spare: it is memory that nobody uses. */
+static void count_stale(struct pool *p, unsigned tier, int64_t n)
 {
+    p->stale += (uint32_t)n;
+    atomic_fetch_add(&spare_bytes[tier], (uint64_t)n * ram_granule());
+}
+
+/* Of slots that are all EMPTY, or all STALE. */
+static struct slots take_unlisted(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n,
+                                  uint32_t granule)
+{
+    struct pool *p = b->pool[tier];
     bool stale = p->owner[first] == STALE;
 
-    p->stale -= stale ? n : 0;
+    if (stale)
+        count_stale(p, tier, -(int64_t)n);
     mark(p, first, n, granule);
     return (struct slots){ first, n, stale };
 }
@@ -229,9 +240,18 @@ static struct slots take_any_spare(struct ram_block *b, unsigned tier, uint32_t 
     return take_spare(b, tier, best->first, best->n < n ? best->n : n, granule);
 }
 
-static struct slots take_any(struct pool *p, uint32_t what, uint32_t slots, uint32_t n,
+/* A block's last granule may be shorter than the others: its slot is its own. */
+static uint32_t common_slots(const struct ram_block *b)
+{
+    return b->count - (b->length % ram_granule() != 0);
+}
+
+static struct slots take_any(struct ram_block *b, unsigned tier, uint32_t what, uint32_t n,
                              uint32_t granule)
 {
+    struct pool *p = b->pool[tier];
+    const uint32_t slots = common_slots(b);
+
     for (uint32_t i = 0; i < slots; i++) {
         uint32_t s = (p->hint + i) % slots, most = slots - s < n ? slots - s : n;
         uint32_t got = count(p, s, most, what);
@@ -239,15 +259,9 @@ static struct slots take_any(struct pool *p, uint32_t what, uint32_t slots, uint
         if (!got)
             continue;
         p->hint = (s + got) % slots;
-        return take_unlisted(p, s, got, granule);
+        return take_unlisted(b, tier, s, got, granule);
     }
     return (struct slots){ 0 };
-}
-
-/* A block's last granule may be shorter than the others: its slot is its own. */
-static uint32_t common_slots(const struct ram_block *b)
-{
-    return b->count - (b->length % ram_granule() != 0);
 }
 
 struct slots pool_take(struct ram_block *b, unsigned tier, uint32_t wish, uint32_t n, bool tidy)
@@ -265,15 +279,15 @@ struct slots pool_take(struct ram_block *b, unsigned tier, uint32_t wish, uint32
     if (own_spare)
         s = take_spare(b, tier, wish, own_spare, wish);
     if (own_stale)
-        s = take_unlisted(p, wish, own_stale, wish);
+        s = take_unlisted(b, tier, wish, own_stale, wish);
     if (!s.n && wish < common && !(tidy && own_empty))
         s = take_any_spare(b, tier, most, wish);
     if (!s.n && own_empty)
-        s = take_unlisted(p, wish, own_empty, wish);
+        s = take_unlisted(b, tier, wish, own_empty, wish);
     if (!s.n && wish < common && p->stale)
-        s = take_any(p, STALE, common, most, wish);
+        s = take_any(b, tier, STALE, most, wish);
     if (!s.n && wish < common)
-        s = take_any(p, EMPTY, common, most, wish);
+        s = take_any(b, tier, EMPTY, most, wish);
     return s;
 }
 
@@ -286,7 +300,7 @@ bool pool_take_exact(struct ram_block *b, unsigned tier, uint32_t slot, bool *sp
         return take_spare(b, tier, slot, 1, slot).n == 1;
     if (p->owner[slot] != EMPTY && p->owner[slot] != STALE)
         return false;
-    *spare = take_unlisted(p, slot, 1, slot).spare;
+    *spare = take_unlisted(b, tier, slot, 1, slot).spare;
     return true;
 }
 
@@ -307,7 +321,8 @@ static bool punch(const struct ram_block *b, unsigned tier, struct range r)
                       (off_t)(b->base[tier] + offset), (off_t)length);
     for (uint32_t i = 0; i < r.n; i++)
         p->owner[r.first + i] = stale ? STALE : EMPTY;
-    p->stale += stale ? r.n : 0;
+    if (stale)
+        count_stale(p, tier, r.n);
     return !stale;
 }
 
@@ -321,7 +336,7 @@ static void punch_stale(struct ram_block *b, unsigned tier)
 
         if (p->owner[s] != STALE)
             continue;
-        p->stale--;
+        count_stale(p, tier, -1);
         ok = punch(b, tier, (struct range){ s, 1 });
     }
 }
@@ -376,9 +391,9 @@ static void trim_block(struct ram_block *b, unsigned tier, uint64_t bytes)
 void pool_trim(unsigned tier, uint64_t bytes)
 {
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
-        if (b->used && b->pool[tier] && pool_spare(tier) > bytes)
-            trim_block(b, tier, bytes);
-    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
         if (b->used && b->pool[tier])
             punch_stale(b, tier);
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
+        if (b->used && b->pool[tier] && pool_spare(tier) > bytes)
+            trim_block(b, tier, bytes);
 }

@@ -13,6 +13,7 @@
 #include "moved-memory.h"
 #include "vmm/mover.h"
 #include "vmm/pages.h"
+#include "vmm/pool.h"
 
 #include <errno.h>
 #include <string.h>
@@ -313,12 +314,14 @@ static void run_stale(const void *unused)
     keep_spare(0);
     memory_move(2, 1, 0);       /* nothing, but at the end of a list memory is given back */
     g_assert_cmpuint(fault_count(FAULT_PUNCH), >, 0);
+    g_assert_cmpuint(pool_spare(1), ==, memory_allocated(1));   /* and is not forgotten */
     memory_move(0, 1, 1);
     check_rests();
     faults_set("");
     memory_move(0, 1, 0);
     check_rests();
     g_assert_cmpuint(memory_allocated(1), ==, 0);
+    g_assert_cmpuint(pool_spare(0) + pool_spare(1), ==, 0);
 }
 
 static void test_stale(void)
