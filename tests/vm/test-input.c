@@ -381,7 +381,7 @@ static const struct {
     { "[vm default]\nmode=fast\n", "vmtierd: *x.conf: [vm default]: mode: *'fast'*" },
     { "[tier dram]\nnodes=77\n", "vmtierd: tier dram: nodes=77: no such nodes on this host" },
     { "[tier cxl]\nnodes=x\n", "vmtierd: tier cxl: nodes=x: no such nodes on this host" },
-    { "[tier cxl]\nsize=1G\n", "vmtierd: *x.conf: [tier cxl]: 'size=1G'*" },
+    { "[tier cxl]\nsize=1G\n", "vmtierd: *x.conf: [tier cxl]: unknown key 'size'*" },
     { "garbage\n", "vmtierd: *x.conf: *" },
 };
 
