@@ -183,7 +183,7 @@ static const struct {
     enum when when;
 } vmm_steps[] = {
     { "pool-take", ROUND }, { "maps-limit", ROUND }, { "fence-hold", ROUND },
-    { "find-data", ROUND }, { "clear", ROUND }, { "populate-source", ROUND },
+    { "find-data", ROUND }, { "populate-source", ROUND },
     { "populate-dest", ROUND }, { "minor", ROUND }, { "continue", ROUND }, { "unregister", ROUND },
     { "protect", ROUND }, { "copy", ROUND }, { "map-over", ROUND }, { "advise", ROUND },
     { "register", ROUND }, { "map-in", ROUND }, { "wake", ROUND }, { "punch", ROUND },
@@ -308,7 +308,7 @@ static const char *const passing[] = {
     "protect=EINVAL:1:0", "copy=EIO:1:0", "copy=EIO:3:2", "map-over=ENOMEM:1:0",
     "map-over=EAGAIN:2:3", "map-over=EINVAL:1", "advise=EINVAL:1:0", "advise=ENOMEM:2:3",
     "minor=EBUSY:1:0", "continue=EEXIST:1:0", "continue=EAGAIN:1:0", "continue=EFAULT:2:9",
-    "unregister=EINVAL:1:0", "clear=EIO:1:0", "map-in=EEXIST:1:0", "map-in=EFAULT:1:0",
+    "unregister=EINVAL:1:0", "map-in=EEXIST:1:0", "map-in=EFAULT:1:0",
     "map-in=EAGAIN:2:2", "wake=EAGAIN:1:0", "wake=EINVAL:2:3", "punch=EIO:2:3",
     "punch=ENOSPC:1:0", "copy=ENOMEM:2:5,unprotect=EAGAIN:1:0",
     "populate-source=ENOMEM:2:9,unprotect=EFAULT:1:2", "send-MOVED=EPIPE", "sent-MOVED=EIO:2",
