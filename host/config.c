@@ -9,6 +9,7 @@
 #include "common/wire.h"
 #include "host/error.h"
 #include "host/size.h"
+#include "host/source/id.h"
 
 #include <errno.h>
 #include <math.h>
@@ -94,14 +95,12 @@ static bool set_sources(struct vm_config *vm, const char *value, GError **error)
 
     vm->sources = 0;
     for (char **n = names; *n; n++) {
-        unsigned s = 0;
+        g_autofree char *all = source_names();
+        enum source_id id;
 
-        g_strstrip(*n);
-        while (s < VT_SRC_END && strcmp(*n, wire_source_name(s)))
-            s++;
-        if (s == VT_SRC_END)
-            return FAIL(error, "sources: there is no '%s'; there are refault, dirty, sample", *n);
-        vm->sources |= 1u << s;
+        if (!source_parse(g_strstrip(*n), &id))
+            return FAIL(error, "sources: there is no '%s'; there are %s", *n, all);
+        vm->sources |= 1u << id;
     }
     return true;
 }
@@ -306,7 +305,7 @@ static struct config *config_new(void)
         .mode = VM_ON,
         .rate = 256 << 20,
         .granule = 2 << 20,
-        .sources = (1u << VT_SRC_END) - 1,
+        .sources = SOURCES_IN_QEMU,
         .sample_period = 64,
         .probe_budget_us = 2500,    /* of 250 ms: one per cent of a core */
         .sample_places = true,

@@ -26,7 +26,7 @@ struct vm_config {
     enum vm_mode mode;
     guint64 rate;               /* bytes moved per second, both directions; 0: none */
     guint64 granule;            /* bytes */
-    guint32 sources;            /* mask of enum vt_source */
+    guint32 sources;            /* mask of enum source_id */
     guint32 sample_period;
     guint32 probe_budget_us;    /* CPU per round for the refault scan */
     bool sample_places;         /* samples drive placement; else they only measure */

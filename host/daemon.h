@@ -71,4 +71,7 @@ JsonNode *view_status(struct daemon *d);
 JsonNode *view_heatmap(struct vm *vm);
 JsonNode *view_samples(struct vm *vm);
 
+/* view-sources.c */
+JsonArray *view_sources(const struct vm *vm, const struct vm_stats *s);
+
 #endif

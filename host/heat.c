@@ -54,28 +54,40 @@ void heat_advance(struct heat *heat, double dt, guint32 sources)
     heat->written_s = heat->written_s * keep + (sources & (1u << VT_SRC_DIRTY) ? dt : 0);
 }
 
-void heat_observe(struct heat *heat, const struct vt_obs *o)
+void heat_add(struct heat *heat, enum heat_kind kind, guint32 granule, double events,
+              double exposure_s)
 {
-    struct heat_cell *c = &heat->cell[o->granule];
-    float events = (float)o->events;
+    struct heat_cell *c = &heat->cell[granule];
 
-    switch (o->source) {
-    case VT_SRC_SAMPLE:
-        c->samples += events;
-        c->all_events += heat->by_samples ? o->events : 0;
+    switch (kind) {
+    case HEAT_SAMPLES:
+    case HEAT_HINTS:
+        c->samples += (float)events;
+        c->all_events += heat->by_samples ? (guint32)events : 0;
         break;
-    case VT_SRC_REFAULT:
-        c->touched += events;
-        c->armed += (float)o->exposure / 1000;
-        c->all_events += heat->by_samples ? 0 : o->events;
-        c->all_exposure += heat->by_samples ? 0 : o->exposure;
+    case HEAT_PROBES:
+        c->touched += (float)events;
+        c->armed += (float)exposure_s;
+        c->all_events += heat->by_samples ? 0 : (guint32)events;
+        c->all_exposure += heat->by_samples ? 0 : (guint32)(exposure_s * 1000 + 0.5);
         break;
-    case VT_SRC_DIRTY:
-        c->written += events;
+    case HEAT_WRITES:
+        c->written += (float)events;
         break;
     default:
         break;
     }
+}
+
+void heat_observe(struct heat *heat, const struct vt_obs *o)
+{
+    static const enum heat_kind kinds[] = {
+        [VT_SRC_REFAULT] = HEAT_PROBES, [VT_SRC_DIRTY] = HEAT_WRITES, [VT_SRC_SAMPLE] = HEAT_SAMPLES,
+    };
+
+    static_assert(G_N_ELEMENTS(kinds) == VT_SRC_END, "a source has no kind of evidence");
+    if (o->source < VT_SRC_END)
+        heat_add(heat, kinds[o->source], o->granule, o->events, o->exposure / 1000.0);
 }
 
 struct estimate heat_rate(const struct heat *heat, guint32 granule)

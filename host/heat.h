@@ -41,6 +41,15 @@ struct heat {
     bool by_samples;            /* which evidence is in use */
 };
 
+/* Kinds of evidence, and what heat_add() wants as events and exposure of each. */
+enum heat_kind {
+    HEAT_SAMPLES,               /* accesses; every granule is exposed all the time */
+    HEAT_PROBES,                /* pages touched; armed page-seconds */
+    HEAT_WRITES,                /* pages written */
+    HEAT_HINTS,                 /* accesses that somebody tells of */
+    HEAT_KINDS
+};
+
 struct estimate {
     double rate;                /* samples per second, or touches per page-second */
     double sd;
@@ -57,6 +66,10 @@ void heat_use_samples(struct heat *heat, bool yes);
 
 /* Time goes on: decays everything by dt seconds, adds exposure for the sources that ran. */
 void heat_advance(struct heat *heat, double dt, guint32 sources);
+
+/* Takes evidence. The granule must be < n. */
+void heat_add(struct heat *heat, enum heat_kind kind, guint32 granule, double events,
+              double exposure_s);
 
 /* Takes one observation. The granule must be < n. */
 void heat_observe(struct heat *heat, const struct vt_obs *obs);

@@ -35,6 +35,7 @@ static void forget_block(struct vm *vm, struct vm_block *b)
     b->present = false;
     memset(b->use, 0, sizeof(b->use));
     b->backing.h.type = 0;
+    vm->map_changed = true;
 }
 
 static bool overlaps(const struct vm *vm, const struct vt_block *m)
@@ -83,6 +84,8 @@ static int check_block(const struct vm *vm, const struct wire_msg *msg, struct v
         m->files >> vm->daemon->tiers->n)
         return vt_fail(err, EPROTO, "BLOCK %u: files %#x with %d descriptors", m->id, m->files,
                        msg->n_fds);
+    if (m->host % 4096 || m->host > G_MAXUINT64 - m->length)
+        return vt_fail(err, EPROTO, "BLOCK %u: mapped at %#llx", m->id, (unsigned long long)m->host);
     if (overlaps(vm, m))
         return vt_fail(err, EPROTO, "BLOCK %u overlaps another one", m->id);
     return check_files(msg, err);
@@ -106,6 +109,7 @@ static int take_block(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
     forget_block(vm, b);
     b->present = true;
     b->length = m->length;
+    b->host = m->host;
     b->first = m->first;
     b->count = m->count;
     b->page_size = m->page_size;
@@ -163,7 +167,7 @@ static int take_end(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
     for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
         if (b->present)
             s->ram_bytes += b->length;
-    vm->layout_known = true;
+    vm->layout_known = vm->map_changed = true;
     return 0;
 }
 

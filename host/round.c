@@ -26,27 +26,12 @@
 
 /* --- settings and news ----------------------------------------------------------------------------- */
 
-static int switch_sources(struct vm *vm, struct vt_err *err)
-{
-    guint32 run = vm->now.mode == VM_OFF ? 0 : vm->config.sources & vm->can_sources;
-
-    if (run == vm->sources)
-        return 0;
-    vm->sources = run;
-    wire_start(&vm->out, VT_SET, ++vm->seq, sizeof(vm->out.set));
-    vm->out.set.freeze = 0;
-    vm->out.set.sources = run;
-    vm->out.set.sample_period = vm->config.sample_period;
-    vm->out.set.pad = 0;
-    return vm_send(vm, err);
-}
-
 static int take_settings(struct vm *vm, struct vt_err *err)
 {
     g_mutex_lock(&vm->lock);
     vm->now = vm->want;
     g_mutex_unlock(&vm->lock);
-    return switch_sources(vm, err);
+    return sources_switch(vm, err);
 }
 
 static int take_waiting_news(struct vm *vm, struct vt_err *err)
@@ -273,11 +258,11 @@ static void account(struct vm *vm, guint64 moves, double dt, gint64 start_us)
 
 static int observe(struct vm *vm, double dt, struct vt_err *err)
 {
-    heat_use_samples(&vm->heat, vm->config.sample_places && vm->sources & (1u << VT_SRC_SAMPLE));
-    heat_advance(&vm->heat, dt, vm->sources);
+    heat_use_samples(&vm->heat, sources_sampling(vm));
+    heat_advance(&vm->heat, dt, sources_watching(vm));
     vm->window_at = (vm->window_at + 1) % HIT_WINDOW;
     memset(&vm->window[vm->window_at], 0, sizeof(vm->window[0]));
-    return vm->sources ? sources_harvest(vm, vm->config.probe_budget_us, err) : 0;
+    return sources_harvest(vm, dt, err);
 }
 
 int vm_round(struct vm *vm, struct vt_err *err)

@@ -2,7 +2,6 @@
 /* VMs and the daemon as JSON, for the control socket. Keys are documented in vmtier-qmp(7). */
 #include "host/daemon.h"
 #include "host/mover/mover.h"
-#include "host/source/source.h"
 #include "host/tier-area.h"
 #include "common/version.h"
 
@@ -71,14 +70,15 @@ static JsonArray *view_tiers(struct vm *vm, const struct vm_stats *s)
     return list;
 }
 
-static JsonObject *view_hit(struct vm *vm, const struct vm_stats *s)
+static JsonObject *view_hit(const struct vm_stats *s)
 {
     JsonObject *o = json_object_new();
     const char *reason = NULL;
     bool sampled = s->hit_ratio >= 0;
 
-    if (!sampled && source_available(vm, VT_SRC_SAMPLE, &reason))
-        reason = "no access was sampled lately";
+    if (!sampled)
+        reason = s->source[SRC_SAMPLE].available ? "no access was sampled lately"
+                                                 : s->source[SRC_SAMPLE].reason;
     if (sampled)
         json_object_set_double_member(o, "ratio", s->hit_ratio);
     else
@@ -103,29 +103,6 @@ static JsonObject *view_moves(const struct vm_stats *s)
     json_object_set_double_member(o, "per_s", s->moves_per_s);
     put_text(o, "last_error", s->last_error);
     return o;
-}
-
-static JsonArray *view_sources(struct vm *vm, const struct vm_stats *s)
-{
-    JsonArray *list = json_array_new();
-
-    for (int i = 0; i < VT_SRC_END; i++) {
-        JsonObject *o = json_object_new();
-        const char *reason;
-        bool available = source_available(vm, (enum vt_source)i, &reason);
-
-        json_object_set_string_member(o, "name", sources[i]->name);
-        json_object_set_boolean_member(o, "available", available);
-        json_object_set_boolean_member(o, "active", vm->sources & (1u << i) ? TRUE : FALSE);
-        put_text(o, "reason", reason);
-        put_text(o, "enable", available ? NULL : sources[i]->enable);
-        put_int(o, "events", s->source_events[i]);
-        json_object_set_double_member(o, "events_per_s", s->source_rate[i]);
-        json_object_set_double_member(o, "cpu_ms", (double)s->source_cpu_ns[i] / 1e6);
-        json_object_set_boolean_member(o, "drives_placement", sources[i]->drives(vm));
-        json_array_add_object_element(list, o);
-    }
-    return list;
 }
 
 static const char *block_name(struct vm *vm, guint32 block)
@@ -202,7 +179,7 @@ JsonNode *view_vm(struct vm *vm)
     put_int(o, "rate_bytes_per_s", want.rate);
     json_object_set_array_member(o, "tiers", view_tiers(vm, &s));
     put_int(o, "dram_bytes_peak", s.dram_bytes_peak);
-    json_object_set_object_member(o, "dram_hit", view_hit(vm, &s));
+    json_object_set_object_member(o, "dram_hit", view_hit(&s));
     json_object_set_object_member(o, "moves", view_moves(&s));
     put_rounds(o, &s);
     json_object_set_array_member(o, "sources", view_sources(vm, &s));

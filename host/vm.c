@@ -4,6 +4,7 @@
 #include "host/daemon.h"
 #include "host/mover/mover.h"
 #include "host/order.h"
+#include "host/source/source.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ void vm_unref(struct vm *vm)
 {
     if (!vm || !g_atomic_ref_count_dec(&vm->refs))
         return;
+    sources_close(vm);
     if (vm->link >= 0)
         close(vm->link);
     if (vm->mover->close)
@@ -92,7 +94,7 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
                                hello->qemu_micro);
     vm->pid = hello->pid;
     vm->accel = hello->accel < VT_ACCEL_END ? (int)hello->accel : VT_ACCEL_OTHER;
-    vm->can_sources = hello->sources;
+    vm->can_sources = hello->sources & SOURCES_IN_QEMU;
     for (int i = 0; i < VT_SRC_END; i++)
         vm_clean_text(vm->no_source[i], hello->no_source[i], VT_NAME);
     vm->config = *config_for_vm(daemon->config, vm->name);
@@ -101,6 +103,7 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     vm->want = (struct vm_settings){ .mode = vm->config.mode, .rate = vm->config.rate };
     vm->now = vm->want;
     vm->sources = vm->config.sources & vm->can_sources;
+    sources_init(vm);
     for (int b = 0; b < VT_BLOCKS; b++)
         memset(vm->block[b].file, 0xff, sizeof(vm->block[b].file));
     ledger_init(&vm->ledger, vm->config.granule);

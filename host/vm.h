@@ -18,6 +18,7 @@
 #include "host/history.h"
 #include "host/pace.h"
 #include "host/policy/policy.h"
+#include "host/source/id.h"
 #include "host/tier.h"
 
 #include <json-glib/json-glib.h>
@@ -35,6 +36,7 @@ struct vm_block {
     bool present;
     char name[VT_NAME];
     guint64 length;
+    guint64 host;               /* where it is mapped in QEMU; 0: not known */
     guint32 first, count, page_size;
     bool fresh;                 /* the guest has not used it yet */
     bool placed;                /* its first placement is done */
@@ -65,12 +67,11 @@ struct vm_stats {
     guint64 rounds;
     double round_ms;            /* running median, roughly */
     guint32 plan_wanted, plan_done;
-    guint64 source_events[VT_SRC_END], source_cpu_ns[VT_SRC_END];
-    double source_rate[VT_SRC_END]; /* events per second */
+    struct source_stats source[SRC_END];
     char qemu[32];              /* its version; "": as in struct vm */
     char backing[VT_TEXT];      /* what the RAM is made of; "": as the blocks say */
     guint64 mismatches;         /* times the files held more than the ledger */
-    struct vt_slot slot[VT_BLOCKS];
+    struct vt_slot slot[VT_SLOTS_MAX];
     guint32 n_slots;
 };
 
@@ -121,7 +122,11 @@ struct vm {
     struct vm_stats stats;
     int link;
     guint32 seq;
-    guint32 sources;            /* mask: what runs */
+    guint32 sources;            /* mask of enum source_id: what runs */
+    gpointer source_state[SRC_END];     /* each source's own */
+    struct source_stats source_was[SRC_END]; /* as of the last round */
+    double source_wait[SRC_END], source_retry[SRC_END], source_look; /* source.c; on the VM's clock */
+    bool map_changed;           /* blocks, slots, or where granules are; the sources were not told yet */
     bool layout_known;          /* LAYOUT_END has come since the last placement */
     bool placed;                /* READY was sent */
     bool refused;               /* REFUSE was sent */
@@ -167,6 +172,12 @@ void vm_show(struct vm *vm);
 
 /* Says something about this VM in the log and as an event; any thread. `text`: the "reason", or NULL. */
 void vm_event(struct vm *vm, const char *event, const char *text);
+
+/* --- address.c: on a worker ------------------------------------------------------------------------- */
+
+/* The granule at a guest-physical address; at one of QEMU's. False: no tiered RAM is there. */
+bool vm_granule_of_gpa(const struct vm *vm, guint64 gpa, guint32 *granule);
+bool vm_granule_of_hva(const struct vm *vm, guint64 hva, guint32 *granule);
 
 /* --- layout.c, attach.c, round.c: on a worker ------------------------------------------------------ */
 

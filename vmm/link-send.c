@@ -64,6 +64,7 @@ static int send_block(int fd, const struct ram_block *b, uint32_t id, struct vt_
     memset(m, 0, sizeof(*m));
     wire_start(&out, VT_BLOCK, 0, sizeof(*m));
     m->length = b->length;
+    m->host = (uintptr_t)b->host;
     m->id = id;
     m->first = b->first;
     m->count = b->count;
@@ -119,6 +120,7 @@ static int send_slots(int fd, struct vt_err *err)
     struct vt_slots *m = &out.slots;
     uint32_t n = (uint32_t)ram_slots.n;
 
+    static_assert(RAM_SLOTS <= VT_SLOTS_MAX, "the daemon takes all slots");
     static_assert(sizeof(*m) + RAM_SLOTS * sizeof(m->slot[0]) <= VT_WIRE_MAX, "slots fit");
     wire_start(&out, VT_SLOTS, 0, sizeof(*m) + n * sizeof(m->slot[0]));
     m->count = n;

@@ -189,29 +189,42 @@ static char *enable_of(JsonObject *source)
     return g_strdup(reason ? reason : enable ? enable : "");
 }
 
-static const char *source_state(JsonObject *source)
+/* What is known of why it does not run, or of what stopped it. */
+static char *why_of(JsonObject *source)
 {
-    if (!js_bool(source, "available")) {
-        return "unavailable";
+    g_autofree char *error = js_str(source, "last_error") ? fmt_safe(js_str(source, "last_error")) : NULL;
+
+    if (error && js_bool(source, "available")) {
+        return g_strdup_printf("stopped before: %s", error);
     }
-    return js_bool(source, "active") ? "active" : "idle";
+    return enable_of(source);
+}
+
+static char *share_text(JsonObject *source, const char *key)
+{
+    double percent = js_num(source, key);
+
+    return percent > 0 && percent < 0.01 ? g_strdup("<0.01%") : g_strdup_printf("%.2f%%", percent);
 }
 
 static void source_row(struct fmt_table *table, JsonObject *source)
 {
     fmt_table_add(table, fmt_safe(js_str(source, "name")));
-    fmt_table_add(table, g_strdup(source_state(source)));
+    fmt_table_add(table, fmt_safe(js_str(source, "state")));
+    fmt_table_add(table, g_strdup(js_bool(source, "drives_placement") ? "yes" : "no"));
     fmt_table_add(table, g_strdup_printf("%" G_GINT64_FORMAT, js_int(source, "events")));
     fmt_table_add(table, fmt_number(js_num(source, "events_per_s")));
-    fmt_table_add(table, g_strdup_printf("%.0f ms", js_num(source, "cpu_ms")));
-    fmt_table_add(table, g_strdup(js_bool(source, "drives_placement") ? "yes" : "no"));
-    fmt_table_add(table, enable_of(source));
+    fmt_table_add(table, fmt_safe(js_str(source, "unit")));
+    fmt_table_add(table, fmt_size(js_int(source, "resolution_bytes")));
+    fmt_table_add(table, share_text(source, "cpu_percent"));
+    fmt_table_add(table, share_text(source, "vcpu_percent"));
+    fmt_table_add(table, why_of(source));
 }
 
 void view_sources(JsonArray *sources, GString *out)
 {
-    static const char *const heading[] = { "SOURCE", "STATE",  "EVENTS", "PER S",
-                                           "CPU",    "PLACES", "WHY" };
+    static const char *const heading[] = { "SOURCE", "STATE", "PLACES", "EVENTS", "PER S",
+                                           "UNIT",   "WITHIN", "CPU",   "VCPU",   "WHY" };
     struct fmt_table table;
 
     fmt_table_init(&table, G_N_ELEMENTS(heading));

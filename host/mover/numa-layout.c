@@ -20,6 +20,7 @@ static void forget_block(struct vm *vm, guint32 block)
     }
     vm->stats.ram_bytes -= b->length;
     b->present = false;
+    vm->map_changed = true;
     g_message("%s: block %s is not mapped any more", vm->name, b->name);
 }
 
@@ -89,7 +90,7 @@ static bool take_block(struct vm *vm, const struct qemu_ram *ram, guint32 i, GEr
         describe(vm, &backing);
     g_mutex_lock(&vm->lock);
     vm->block[i] = (struct vm_block){
-        .present = true, .length = from->length, .first = vm->ledger.n, .count = (guint32)count,
+        .present = true, .length = from->length, .host = from->at, .first = vm->ledger.n, .count = (guint32)count,
         .page_size = backing.page_size, .placed = true, .file = { -1, -1, -1, -1, -1, -1, -1, -1 },
     };
     vm_clean_text(vm->block[i].name, from->name, sizeof(vm->block[i].name));

@@ -225,6 +225,7 @@ static void note(struct vm *vm, struct vt_move_one *m, const struct pages_got *g
     guint8 was = vm->ledger.tier[m->granule], wanted = m->tier;
 
     numa_book(vm, m->granule, got->in);
+    vm->map_changed = true;
     vm->stats.pages += got->moved;
     vm->stats.moved_bytes += (guint64)got->moved * PAGE_BYTES;
     note_arrival(vm, m->granule, was);

@@ -37,6 +37,7 @@ static void note(struct vm *vm, const struct vt_move_one *asked, const struct vt
     if (was == m->tier || was == LEDGER_NONE)
         return;
     ledger_put(&vm->ledger, m->granule, m->tier);
+    vm->map_changed = true;
     vm->stats.moved_bytes += vm->config.granule;
     if (m->tier < was)
         vm->stats.promoted++;

@@ -6,11 +6,6 @@
  */
 #include "host/source/source.h"
 
-static void absorb(struct vm *vm, const struct vt_obs *obs)
-{
-    heat_observe(&vm->heat, obs);
-}
-
 static bool drives(const struct vm *vm)
 {
     (void)vm;
@@ -19,8 +14,10 @@ static bool drives(const struct vm *vm)
 
 const struct source source_dirty = {
     .name = "dirty",
-    .id = VT_SRC_DIRTY,
+    .summary = "pages written, from QEMU's dirty log",
+    .unit = "pages written",
     .enable = "a QEMU with a dirty log",
-    .absorb = absorb,
+    .id = SRC_DIRTY,
+    .kind = HEAT_WRITES,
     .drives = drives,
 };

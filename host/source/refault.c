@@ -2,20 +2,17 @@
 /* Source "refault": pages mapped again after QEMU's part unmapped them; see vmm/refault.c. */
 #include "host/source/source.h"
 
-static void absorb(struct vm *vm, const struct vt_obs *obs)
-{
-    heat_observe(&vm->heat, obs);
-}
-
 static bool drives(const struct vm *vm)
 {
-    return vm->sources & (1u << VT_SRC_REFAULT) && !vm->heat.by_samples;
+    return !vm->heat.by_samples;
 }
 
 const struct source source_refault = {
     .name = "refault",
-    .id = VT_SRC_REFAULT,
+    .summary = "pages touched after they were unmapped, from QEMU's page table",
+    .unit = "pages touched",
     .enable = "/proc in QEMU's mount namespace",
-    .absorb = absorb,
+    .id = SRC_REFAULT,
+    .kind = HEAT_PROBES,
     .drives = drives,
 };

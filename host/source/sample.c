@@ -2,7 +2,8 @@
 /*
  * Source "sample": one access in N of an emulated guest; see vmm/sample.c. Each sample tells which
  * tier served it, so this is also where the DRAM hit ratio comes from. Whether placement may use it
- * as well is a setting (sample-use): with "measure" the ratio judges the other sources' work.
+ * as well is a setting (sample-use): with "measure" the ratio judges the other sources' work, and heat does
+ * not hear of it.
  */
 #include "host/source/source.h"
 
@@ -13,18 +14,22 @@ static void absorb(struct vm *vm, const struct vt_obs *obs)
     vm->hits[dram ? 0 : 1][obs->granule] += obs->events;
     vm->window[vm->window_at].all += obs->events;
     vm->window[vm->window_at].dram += dram ? obs->events : 0;
-    heat_observe(&vm->heat, obs);
+    if (vm->config.sample_places)
+        source_observe(vm, SRC_SAMPLE, obs->granule, (double)obs->events * vm->config.sample_period, 0);
 }
 
 static bool drives(const struct vm *vm)
 {
-    return vm->heat.by_samples;
+    return vm->config.sample_places;
 }
 
 const struct source source_sample = {
     .name = "sample",
-    .id = VT_SRC_SAMPLE,
+    .summary = "one access in so many of an emulated guest",
+    .unit = "sampled accesses",
     .enable = "an emulated guest (-accel tcg)",
+    .id = SRC_SAMPLE,
+    .kind = HEAT_SAMPLES,
     .absorb = absorb,
     .drives = drives,
 };

@@ -46,11 +46,12 @@
 #include <stdint.h>
 
 #define VT_WIRE_MAGIC   0x31544d56u  /* "VMT1" */
-#define VT_WIRE_VERSION 2
+#define VT_WIRE_VERSION 3
 #define VT_WIRE_MAX     (64 * 1024)  /* bytes of the longest message, header included */
 
 #define VT_TIERS        8            /* tiers a host may have; tier 0 is dram */
 #define VT_BLOCKS       64           /* tiered RAM blocks of one VM */
+#define VT_SLOTS_MAX    256          /* memslots over them */
 #define VT_NAME         64           /* bytes of a name, its NUL included */
 #define VT_TEXT         256          /* bytes of a reason, its NUL included */
 #define VT_HINT         640          /* bytes of an advice, its NUL included */
@@ -138,6 +139,7 @@ static_assert(sizeof(struct vt_text) == 16 + 8 + 256, "wire: text");
 struct vt_block {               /* fds: the files of the tiers in `files`, lowest tier first */
     struct vt_hdr h;
     uint64_t length;            /* bytes */
+    uint64_t host;              /* where it is mapped in QEMU; 0: not told */
     uint32_t id;                /* < VT_BLOCKS */
     uint32_t first, count;      /* granules */
     uint32_t page_size;         /* of the backing */
@@ -146,7 +148,7 @@ struct vt_block {               /* fds: the files of the tiers in `files`, lowes
     uint64_t base[VT_TIERS];    /* where in each file the block's area begins */
     char     name[VT_NAME];
 };
-static_assert(sizeof(struct vt_block) == 16 + 32 + 64 + 64, "wire: block");
+static_assert(sizeof(struct vt_block) == 16 + 40 + 64 + 64, "wire: block");
 
 struct vt_block_gone {
     struct vt_hdr h;
@@ -226,8 +228,9 @@ struct vt_harvest_end {
     uint32_t generation;
     uint64_t cpu_ns[VT_SRC_END];        /* spent by each source since attach */
     uint64_t events[VT_SRC_END];        /* seen by each source since attach */
+    uint64_t vcpu_ns[VT_SRC_END];       /* estimate of what each cost the guest since attach */
 };
-static_assert(sizeof(struct vt_harvest_end) == 16 + 8 + 48, "wire: harvest end");
+static_assert(sizeof(struct vt_harvest_end) == 16 + 8 + 72, "wire: harvest end");
 
 struct vt_move_one {
     uint32_t granule;

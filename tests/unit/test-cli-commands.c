@@ -28,9 +28,10 @@ static const char vm_json[] =
     "'dram_hit':{'ratio':null,'how':'absent','window_s':4,'samples':0,'reason':'nothing samples'},"
     "'moves':{'promoted':3,'demoted':2,'bytes':10485760,'pages':2560,'failed':0,'deferred':1,"
     "'per_s':1.5,'last_error':null},'rounds':100,'round_ms_p50':2.5,'plan':{'wanted':4,'done':3},"
-    "'sources':[{'name':'refault','available':true,'active':true,'reason':null,'enable':null,"
-    "'events':99,'events_per_s':3.5,'cpu_ms':12,'drives_placement':true},"
-    "{'name':'sample','available':false,'active':false,'reason':'KVM has no callbacks',"
+    "'sources':[{'name':'refault','state':'running','available':true,'active':true,'reason':null,"
+    "'enable':null,'last_error':'no room','unit':'pages touched','resolution_bytes':4096,'events':99,"
+    "'events_per_s':3.5,'cpu_percent':1.25,'vcpu_percent':0.001,'drives_placement':true},"
+    "{'name':'sample','state':'unavailable','available':false,'active':false,'reason':'KVM has no callbacks',"
     "'enable':'use accel=tcg','events':0,'events_per_s':0,'cpu_ms':0,'drives_placement':false}],"
     "'memslots':[{'gpa':0,'size':1073741824,'block':'ram0','offset':0}],"
     "'blocks':[{'name':'ram0','bytes':1073741824,'align_bytes':4096,'tiers':["
@@ -260,6 +261,7 @@ static const struct command_case cases[] = {
     { "rate-stop", "rate web1 0", 0, "moves nothing for now", NULL },
     { "rate-bad", "rate web1 -- -5", 2, NULL, "is not a size" },
     { "sources", "sources", 0, "KVM has no callbacks; to enable: use accel=tcg", NULL },
+    { "sources-cost", "sources", 0, "pages touched  4 KiB   1.25%  <0.01%  stopped before: no room", NULL },
     { "sources-json", "sources web1 --json", 0, "\"drives_placement\" : true", NULL },
     { "heatmap", "heatmap web1", 0, "cxl (emulated)", NULL },
     { "heatmap-json", "heatmap web1 --json", 0, "\"row_granules\" : 1", NULL },

@@ -124,7 +124,7 @@ static const struct {
     { "[vm a]\ngranule=3M\n", "[vm a]: granule: granule '3M': a power of two*" },
     { "[vm a]\ngranule=2K\n", "[vm a]: granule: granule '2K': *from 4K to 1G*" },
     { "[vm a]\ngranule=2G\n", "[vm a]: granule: granule '2G': *" },
-    { "[vm a]\nsources=refault,idle\n", "[vm a]: sources: sources: there is no 'idle'*" },
+    { "[vm a]\nsources=refault,luck\n", "[vm a]: sources: sources: there is no 'luck'*" },
     { "[vm a]\nsample-period=0\n", "[vm a]: sample-period: *0*" },
     { "[vm a]\nsample-period=-4\n", "[vm a]: sample-period: *-4*" },
     { "[vm a]\nprobe-budget-us=1\n", "[vm a]: probe-budget-us: *1*" },

@@ -218,8 +218,8 @@ static void test_slots(void)
     for (guint32 i = 0; i < room; i++)
         m->slot[i] = (struct vt_slot){ .gpa = i, .block = 4000000000u };
     g_assert_cmpint(take(b), ==, 0);
-    g_assert_cmpuint(b->vm->stats.n_slots, ==, VT_BLOCKS);
-    g_assert_cmpuint(b->vm->stats.slot[VT_BLOCKS - 1].gpa, ==, VT_BLOCKS - 1);
+    g_assert_cmpuint(b->vm->stats.n_slots, ==, VT_SLOTS_MAX);
+    g_assert_cmpuint(b->vm->stats.slot[VT_SLOTS_MAX - 1].gpa, ==, VT_SLOTS_MAX - 1);
     vm_show(b->vm);
     json_node_unref(view_vm(b->vm));
     bed_free(b);
@@ -377,6 +377,25 @@ static void test_base(void)
     bed_free(b);
 }
 
+/* Where it is mapped: page-aligned, and it ends before the address space does. */
+static void test_host(void)
+{
+    static const guint64 good[] = { 0, 4096, 0x7f0000000000, 0 - 8 * GRANULE - 4096 };
+    static const guint64 bad[] = { 1, 0x7f0000000200, 0 - 8 * GRANULE + 4096, 0 - 4096ull };
+    struct bed *b = bed_new();
+
+    for (gsize i = 0; i < G_N_ELEMENTS(good); i++) {
+        start_block(b, 0, 0, 8)->host = good[i];
+        g_assert_cmpint(take(b), ==, 0);
+        g_assert_cmpuint(b->vm->block[0].host, ==, good[i]);
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        start_block(b, 0, 0, 8)->host = bad[i];
+        assert_refused(b, "BLOCK 0: mapped at");
+    }
+    bed_free(b);
+}
+
 static void test_overlap(void)
 {
     static const struct {
@@ -449,6 +468,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, &lies[i], test_lie);
     }
     g_test_add_func("/layout/lie/third-tier", test_third_tier);
+    g_test_add_func("/layout/lie/host", test_host);
     g_test_add_func("/layout/lie/overlap", test_overlap);
     g_test_add_func("/layout/lie/placement", test_bad_placement);
     g_test_add_func("/layout/lie/gone", test_bad_gone);

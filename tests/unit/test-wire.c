@@ -25,7 +25,7 @@ static const struct shape shapes[] = {
     { VT_HELLO, "HELLO", 320, 0, 0, 0, 64, 64, 4 },
     { VT_WELCOME, "WELCOME", 168, 0, 0, 1, 40, 16, 8 },
     { VT_REFUSE, "REFUSE", 280, 0, 0, 0, 24, 256, 1 },
-    { VT_BLOCK, "BLOCK", 176, 0, 0, 8, 112, 64, 1 },
+    { VT_BLOCK, "BLOCK", 184, 0, 0, 8, 120, 64, 1 },
     { VT_BLOCK_GONE, "BLOCK_GONE", 24, 0, 0, 0, 0, 0, 0 },
     { VT_SLOTS, "SLOTS", 24, 32, 16, 0, 0, 0, 0 },
     { VT_PLACEMENT, "PLACEMENT", 24, 1, 20, 0, 0, 0, 0 },
@@ -34,7 +34,7 @@ static const struct shape shapes[] = {
     { VT_READY, "READY", 16, 0, 0, 0, 0, 0, 0 },
     { VT_HARVEST, "HARVEST", 24, 0, 0, 0, 0, 0, 0 },
     { VT_OBS, "OBS", 24, 16, 16, 0, 0, 0, 0 },
-    { VT_HARVEST_END, "HARVEST_END", 72, 0, 0, 0, 0, 0, 0 },
+    { VT_HARVEST_END, "HARVEST_END", 96, 0, 0, 0, 0, 0, 0 },
     { VT_MOVE, "MOVE", 112, 8, 16, 0, 0, 0, 0 },
     { VT_MOVED, "MOVED", 112, 8, 16, 0, 0, 0, 0 },
     { VT_SET, "SET", 32, 0, 0, 0, 0, 0, 0 },
@@ -161,7 +161,7 @@ static void test_header(void)
     refused(length, "bad magic");
     msg.h.magic = VT_WIRE_MAGIC;
     msg.h.version = VT_WIRE_VERSION + 1;
-    refused(length, "protocol version 3, this side speaks 2");
+    refused(length, "protocol version 4, this side speaks 3");
     msg.h.version = VT_WIRE_VERSION;
     for (gsize i = 0; i < G_N_ELEMENTS(types); i++) {
         msg.h.type = types[i];

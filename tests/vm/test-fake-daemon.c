@@ -154,7 +154,7 @@ static const struct fake_daemon {
     peer_fn answer;
     const char *log;
 } daemons[] = {
-    { "version", say_other_version, "protocol version 3, this side speaks 2" },
+    { "version", say_other_version, "protocol version 4, this side speaks 3" },
     { "garbage", say_garbage, "bad magic 0x50545448: the peer does not speak vmtier" },
     { "truncated", say_too_little, "WELCOME says it has 168 bytes but has 100" },
     { "one-byte", peer_say_a_byte, "message of 1 bytes is shorter than a header" },

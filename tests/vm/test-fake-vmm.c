@@ -278,7 +278,7 @@ static const struct fake_vmm {
     const char *error;
 } vmms[] = {
     { "magic", vmm_magic, "bad magic 0x1" },
-    { "version", vmm_version, "protocol version 9, this side speaks 2" },
+    { "version", vmm_version, "protocol version 9, this side speaks 3" },
     { "truncated", vmm_truncated, "HELLO says it has 320 bytes but has 200" },
     { "oversized", peer_say_too_much, "a message is longer than 65536 bytes" },
     { "type", vmm_type, "unknown message type 4711" },
