@@ -186,6 +186,18 @@ void filekind_find_thp(struct filekind *k)
     free(enabled);
 }
 
+bool filekind_is_small(int fd)
+{
+    struct filekind k;
+
+    if (filekind_look(fd, &k))
+        return false;
+    filekind_find_thp(&k);
+    if (k.kind == VT_KIND_MEMFD)
+        return k.thp <= VT_THP_NEVER;       /* unknown: a kernel without huge pages in shmem */
+    return k.kind == VT_KIND_TMPFS && k.thp == VT_THP_NEVER;
+}
+
 /* --- text ----------------------------------------------------------------------------------------- */
 
 void filekind_text(const struct filekind *k, char *text, size_t size)

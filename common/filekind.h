@@ -8,6 +8,7 @@
 
 #include "vmtier/wire.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
 
@@ -26,6 +27,12 @@ struct filekind {
  */
 int filekind_look(int fd, struct filekind *k);
 void filekind_find_thp(struct filekind *k);
+
+/*
+ * Is it certain that this file never gets huge pages, so that writing to it is as good as touching it?
+ * false where that cannot be told, as of a tmpfs that is mounted nowhere, or not in our view.
+ */
+bool filekind_is_small(int fd);
 
 /* The same from the texts of mountinfo and of shmem_enabled (either may be NULL), for tests. */
 enum vt_thp filekind_parse_thp(const struct filekind *k, const char *mountinfo,

@@ -16,10 +16,10 @@
 #include "vmm/backing.h"
 #include "common/clock.h"
 #include "common/filekind.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
+#include "vmm/pagemap.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,10 +27,6 @@
 #define CHUNK     (32ull << 20)     /* of a block, for one call of the kernel */
 #define HUGE_PAGE (2ull << 20)
 #define REGIONS   128
-
-#ifndef PAGE_IS_HUGE
-#define PAGE_IS_HUGE (1 << 6)       /* mapped by an entry of 2 MiB or more */
-#endif
 
 struct entry {
     bool used;
@@ -50,13 +46,12 @@ struct sum {
 };
 
 static struct {
-    int pagemap;
     bool running;
     uint32_t due;                   /* ms: the next look begins */
     uint32_t block;                 /* where it is */
     uint64_t offset;
     struct sum sum[VT_BLOCKS][VT_TIERS];
-} scan = { .pagemap = -1 };
+} scan;
 
 /* --- what to do for larger pages ------------------------------------------------------------------ */
 
@@ -238,24 +233,19 @@ static void add_mapped(const struct entry *e, uint64_t from, uint64_t to, bool h
 /* Nobody holds the block while this looks: if it vanishes meanwhile, so does what was summed up. */
 static int scan_range(const struct entry *e, uint64_t from, uint64_t to, struct sum *sum)
 {
+    const uint8_t *at = e->host + from, *end = e->host + to, *next;
     struct page_region region[REGIONS];
-    struct pm_scan_arg arg = {
-        .size = sizeof(arg), .start = (uintptr_t)e->host + from, .end = (uintptr_t)e->host + to,
-        .vec = (uintptr_t)region, .vec_len = REGIONS,
-        .category_mask = PAGE_IS_PRESENT, .return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
-    };
 
-    while (arg.start < arg.end) {
-        long n = ioctl(scan.pagemap, PAGEMAP_SCAN, &arg);
+    for (; at < end; at = next) {
+        int n = pagemap_find(at, (uint64_t)(end - at), region, REGIONS, &next);
 
         if (n < 0)
-            return -errno;
-        for (long i = 0; i < n; i++)
+            return n;
+        for (int i = 0; i < n; i++)
             add_mapped(e, region[i].start - (uintptr_t)e->host, region[i].end - (uintptr_t)e->host,
                        region[i].categories & PAGE_IS_HUGE, sum);
-        if (arg.walk_end <= arg.start)
+        if (next <= at)
             return 0;
-        arg.start = arg.walk_end;
     }
     return 0;
 }
@@ -303,13 +293,11 @@ static bool begin(void)
 {
     if ((int32_t)(clock_ms() - scan.due) < 0)
         return false;
-    if (scan.pagemap < 0)
-        scan.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     scan.due = clock_ms() + BACKING_PERIOD_MS;
     scan.block = 0;
     scan.offset = 0;
     memset(scan.sum, 0, sizeof(scan.sum));
-    scan.running = scan.pagemap >= 0;
+    scan.running = pagemap_init(NULL) == 0;
     return scan.running;
 }
 

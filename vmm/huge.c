@@ -9,7 +9,7 @@
  * a property of the whole descriptor.
  */
 #include "vmm/huge.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 
 #include <errno.h>
 #include <fcntl.h>

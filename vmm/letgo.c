@@ -24,7 +24,7 @@
 #include "vmm/letgo.h"
 #include "vmm/got.h"
 #include "vmm/mover.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 #include "vmm/uffd.h"
 
 #include <errno.h>

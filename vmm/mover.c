@@ -41,7 +41,7 @@ static struct {
     _Atomic uint64_t moved[VT_ST_END], pages, runs, cpu_ns;
 } stats;
 
-static _Atomic uint64_t window_ns_per_mib;      /* running mean; under ram_lock() */
+static uint64_t window_ns_per_mib;              /* running mean; under ram_lock() */
 
 static const char *const step_names[] = {
     "find", "populate", "protect", "copy", "map", "register", "map-in", "wake", "punch",
@@ -92,7 +92,7 @@ static bool continues(const struct vt_move_one *first, const struct vt_move_one 
 
 static uint32_t longest_run(const struct mover_tuning *t)
 {
-    uint64_t ns = atomic_load(&window_ns_per_mib), bytes = t->run_bytes;
+    uint64_t ns = window_ns_per_mib, bytes = t->run_bytes;
 
     if (!bytes)
         bytes = ns ? (uint64_t)HOLD_NS * (1u << 20) / ns : 2u << 20;
@@ -115,10 +115,10 @@ static uint32_t limit_bare(const struct ram_block *b, uint32_t granule, uint32_t
 
 static void note_window(const struct run *r)
 {
-    uint64_t now = r->hold_ns * (1u << 20) / r->length, was = atomic_load(&window_ns_per_mib);
+    uint64_t now = r->hold_ns * (1u << 20) / r->length, was = window_ns_per_mib;
 
     if (!r->bare && r->arrived)
-        atomic_store(&window_ns_per_mib, was ? was - was / 8 + now / 8 : now);
+        window_ns_per_mib = was ? was - was / 8 + now / 8 : now;
 }
 
 static enum vt_status move_run(struct run *r, struct mover_cost *cost)
@@ -153,18 +153,20 @@ static uint32_t carry_run(struct vt_move_one *m, uint32_t left, unsigned flags,
 {
     struct ram_block *b = ram_block_of(m->granule);
     enum vt_status st = admissible(m, b);
-    uint32_t n = 1, most;
+    uint32_t n = 1, longest, most;
     struct run r;
 
     run_start(&r, b, m->granule, m->tier);
     if (st == VT_ST_OK) {
         r.from = ram_tier[m->granule];
         r.bare = flags & MOVER_FRESH && b->fresh;
-        most = r.bare ? b->count : longest_run(t);
+        r.through_caches = t->through_caches;
+        longest = longest_run(t);
+        most = r.bare ? b->count : longest;
         while (n < left && n < most && continues(m, &m[n], n, b))
             n++;
         if (r.bare)
-            n = limit_bare(b, m->granule, n, longest_run(t));
+            n = limit_bare(b, m->granule, n, longest);
         r.n = n;
         if (r.from != r.to)
             st = move_run(&r, cost);

@@ -4,7 +4,7 @@
  * page table ten times faster than reading an entry per page, and can stop early.
  */
 #include "vmm/pagemap.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +38,8 @@ static int scan(struct pm_scan_arg *arg, const uint8_t *start, uint64_t length)
     arg->size = sizeof(*arg);
     arg->start = (uintptr_t)start;
     arg->end = (uintptr_t)start + length;
-    arg->category_mask = arg->return_mask = PAGE_IS_PRESENT;
+    arg->category_mask = PAGE_IS_PRESENT;
+    arg->return_mask |= PAGE_IS_PRESENT;
     n = ioctl(pagemap, PAGEMAP_SCAN, arg);
     n = n < 0 ? -errno : n;
     if (n == -ENOTTY || n == -EINVAL)
@@ -83,6 +84,19 @@ int pagemap_count(const uint8_t *start, uint64_t length, uint32_t page)
     int n = scan_count(start, length, page);
 
     return n == -ENOTTY || n == -EINVAL ? read_count(start, length, page) : n;
+}
+
+int pagemap_find(const uint8_t *start, uint64_t length, struct page_region *region, unsigned room,
+                 const uint8_t **end)
+{
+    struct pm_scan_arg arg = {
+        .vec = (uintptr_t)region, .vec_len = room, .return_mask = PAGE_IS_HUGE,
+    };
+    int n = scan(&arg, start, length);
+
+    if (n >= 0)
+        *end = (const uint8_t *)(uintptr_t)arg.walk_end;
+    return n;
 }
 
 /* --- yes or no -------------------------------------------------------------------------------------- */

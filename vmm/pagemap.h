@@ -18,6 +18,15 @@ int pagemap_init(struct vt_err *err);
 #define PAGEMAP_BYTES (64u << 10)
 int pagemap_count(const uint8_t *start, uint64_t length, uint32_t page);
 
+/*
+ * The first stretches of a range that are mapped, each with PAGE_IS_HUGE in its categories if it is by
+ * entries of 2 MiB and more. Returns how many, at most `room`; *end is where the look ended, past
+ * which there may be more. Or a negative errno.
+ */
+struct page_region;
+int pagemap_find(const uint8_t *start, uint64_t length, struct page_region *region, unsigned room,
+                 const uint8_t **end);
+
 /* Is all of a range mapped? Stops at the first page that is not. false if the kernel cannot tell. */
 bool pagemap_is_full(const uint8_t *start, uint64_t length);
 

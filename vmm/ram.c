@@ -8,9 +8,10 @@
  */
 #include "vmm/ram.h"
 #include "common/fault.h"
+#include "common/filekind.h"
+#include "vmm/backing.h"
 #include "vmm/pagemap.h"
 #include "vmm/huge.h"
-#include "vmm/pages.h"
 #include "vmm/pool.h"
 
 #include <errno.h>
@@ -145,25 +146,14 @@ static unsigned parse_flags(const char *line)
     return mask;
 }
 
-/* The advice in force on the mapping at `host`. */
-static unsigned read_advice(const uint8_t *host)
+/* What QEMU asked for when it mapped the block, and afterwards. */
+static void read_flags(struct ram_block *b)
 {
-    unsigned long from, to;
-    char line[512];
-    bool inside = false;
-    unsigned mask = 0;
-    FILE *f = fopen("/proc/self/smaps", "re");
+    struct backing_flags flags = { .at = b->host };
 
-    if (!f)
-        return 0;
-    while (fgets(line, sizeof(line), f)) {
-        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-            inside = (unsigned long)host >= from && (unsigned long)host < to;
-        else if (inside && !strncmp(line, "VmFlags:", 8))
-            mask = parse_flags(line + 8);
-    }
-    fclose(f);
-    return mask;
+    if (backing_read_flags(&flags, 1))
+        return;
+    b->advice = parse_flags(flags.text);
 }
 
 void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length)
@@ -224,7 +214,7 @@ int ram_set_file(struct ram_block *b, unsigned tier, int fd, uint64_t base, stru
     b->base[tier] = base;
     b->view[tier] = view;
     b->pool[tier] = pool;
-    b->small[tier] = pages_are_small(fd);
+    b->small[tier] = filekind_is_small(fd);
     return 0;
 }
 
@@ -259,7 +249,7 @@ struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint
         b->inode = st.st_ino;
         b->device = st.st_dev;
     }
-    b->advice = read_advice(host);
+    read_flags(b);
     b->used = b->present = true;
     b->fresh = !guest_runs;
     next_granule += b->count;

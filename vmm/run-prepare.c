@@ -19,7 +19,7 @@
 #include "vmm/pagemap.h"
 #include "vmm/pool.h"
 #include "vmm/run.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -187,10 +187,7 @@ static void find_extents(struct run *r, uint32_t p)
 /* Is a piece, in one of the two areas, all there and mapped in the view? */
 static bool is_mapped(const struct run *r, unsigned tier, uint64_t offset, uint64_t length)
 {
-    uint32_t first = (uint32_t)(offset / ram_granule());
-    uint32_t n = (uint32_t)((length + ram_granule() - 1) / ram_granule());
-
-    return pool_is_mapped(r->b, tier, first, n) ||
+    return pool_is_mapped(r->b, tier, run_slot(offset), run_slots(length)) ||
            pagemap_is_full(r->b->view[tier] + offset, length);
 }
 
@@ -240,7 +237,7 @@ static int clear_stale(struct run *r)
             fallocate(r->b->file[r->to], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                       (off_t)(r->b->base[r->to] + q->to), (off_t)q->length))
             return -errno;
-        pool_note_mapped(r->b, r->to, (uint32_t)(q->to / ram_granule()), run_slots(q), false);
+        pool_note_mapped(r->b, r->to, run_slot(q->to), run_slots(q->length), false);
         q->spare = false;
     }
     return 0;

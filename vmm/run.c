@@ -36,11 +36,9 @@
 #include "vmm/pagemap.h"
 #include "vmm/pool.h"
 #include "vmm/refault.h"
-#include "vmm/uapi.h"
 #include "vmm/uffd.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -155,12 +153,6 @@ static uint32_t map_over(const struct run *r, int *rc)
     return r->n_pieces;
 }
 
-/* Will the guest want its mapping again? Cold memory, and what it has not mapped now, can wait. */
-static bool wants_map_in(const struct run *r)
-{
-    return r->used;
-}
-
 /* Then nothing can be added, and what discards memory needs ram_lock(). */
 static bool is_whole(const struct run *r)
 {
@@ -211,7 +203,7 @@ static void note_places(struct run *r, uint64_t length)
 
         for (uint64_t done = 0; done < q->length; done += ram_granule(), r->arrived++) {
             ram_tier[r->first + r->arrived] = (uint8_t)r->to;
-            ram_slot[r->first + r->arrived] = (uint32_t)((q->to + done) / ram_granule());
+            ram_slot[r->first + r->arrived] = run_slot(q->to + done);
         }
     }
 }
@@ -227,7 +219,7 @@ static void settle(struct run *r, uint64_t length, uint64_t *since)
         ram_readvise(r->b, r->offset, length);
     run_step(STEP_MAP, since);
     rc = fault_at(FAULT_REGISTER);
-    if (wants_map_in(r))
+    if (r->used)                /* else it is cold, or not mapped now: that can wait */
         map_in(r, length);
     run_step(STEP_MAP_IN, since);
     if (!rc)
@@ -273,21 +265,18 @@ static int write_part(const struct run *r, const struct copy_part *d)
 
 static int copy(struct run *r)
 {
-    struct copy_part part[RUN_EXTENTS];
-    struct mover_tuning t;
-    unsigned n = 0;
     int rc = fault_at(FAULT_COPY);
 
-    for (uint32_t i = 0; !rc && i < r->n_data; i++) {
-        if (r->piece[r->data_at[i].piece].write)
-            rc = write_part(r, &r->data[i]);
-        else
-            part[n++] = r->data[i];
-        r->pages += r->data[i].length / SMALL_PAGE;
+    for (uint32_t i = 0, end; !rc && i < r->n_data; i = end) {
+        for (end = i; end < r->n_data && !r->piece[r->data_at[end].piece].write; end++)
+            r->pages += r->data[end].length / SMALL_PAGE;
+        if (end > i) {
+            r->helpers_ns += copy_parts(&r->data[i], end - i, !r->through_caches);
+        } else {
+            r->pages += r->data[end].length / SMALL_PAGE;
+            rc = write_part(r, &r->data[end++]);
+        }
     }
-    mover_get_tuning(&t);
-    if (!rc)
-        r->helpers_ns += copy_parts(part, n, !t.through_caches);
     return rc;
 }
 
@@ -328,7 +317,7 @@ static enum vt_status window(struct run *r, uint64_t *since)
 
 static void give_slot(const struct run *r, unsigned tier, uint64_t offset, uint32_t n)
 {
-    uint32_t first = (uint32_t)(offset / ram_granule());
+    uint32_t first = run_slot(offset);
 
     if (fence_zero_copy())      /* asked after the old memory was mapped over, see fence-pin.c */
         pool_drop(r->b, tier, first, n);
@@ -343,8 +332,8 @@ static void note_mapped(const struct run *r)
         const struct piece *q = &r->piece[p];
         bool mapped = q->whole && !q->write;
 
-        pool_note_mapped(r->b, r->from, (uint32_t)(q->from / ram_granule()), run_slots(q), mapped);
-        pool_note_mapped(r->b, r->to, (uint32_t)(q->to / ram_granule()), run_slots(q), mapped);
+        pool_note_mapped(r->b, r->from, run_slot(q->from), run_slots(q->length), mapped);
+        pool_note_mapped(r->b, r->to, run_slot(q->to), run_slots(q->length), mapped);
     }
 }
 
@@ -359,9 +348,9 @@ static void give_slots(const struct run *r)
         const struct piece *q = &r->piece[p];
 
         if (q->at < moved)
-            give_slot(r, r->from, q->from, run_slots(q));
+            give_slot(r, r->from, q->from, run_slots(q->length));
         else
-            give_slot(r, r->to, q->to, run_slots(q));
+            give_slot(r, r->to, q->to, run_slots(q->length));
     }
 }
 

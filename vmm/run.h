@@ -35,6 +35,7 @@ struct run {
     unsigned from, to;          /* tiers; equal if only the slot changes */
     bool bare;                  /* nobody uses the memory yet: no protection needed */
     bool used;                  /* the guest has a good part of it mapped */
+    bool through_caches;        /* the copy; else past them where that is faster */
     uint64_t offset, length;    /* in the block */
     uint32_t arrived;           /* granules, when it is over */
     uint64_t pages, helpers_ns; /* 4 KiB pages copied; CPU time of other threads */
@@ -58,9 +59,15 @@ static inline void run_start(struct run *r, struct ram_block *b, uint32_t first,
     r->to = to;
 }
 
-static inline uint32_t run_slots(const struct piece *q)
+/* The slot at an offset of an area, and how many slots a length takes up. */
+static inline uint32_t run_slot(uint64_t offset)
 {
-    return (uint32_t)((q->length + ram_granule() - 1) / ram_granule());
+    return (uint32_t)(offset / ram_granule());
+}
+
+static inline uint32_t run_slots(uint64_t length)
+{
+    return run_slot(length + ram_granule() - 1);
 }
 
 /*

@@ -10,7 +10,7 @@
 #include "vmm/uffd.h"
 #include "common/fault.h"
 #include "vmm/huge.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 
 #include <errno.h>
 #include <fcntl.h>

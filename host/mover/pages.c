@@ -29,7 +29,7 @@
  * would replace the one that QEMU's operator gave with host-nodes=.
  */
 #include "host/mover/pages.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* move_pages(2) over made-up nodes: see numa-model.h. */
 #include "numa-model.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 
 #include <errno.h>
 #include <numa.h>

@@ -9,7 +9,7 @@
 #include "common/filekind.h"
 #include "host/tier-area.h"
 #include "host/tier.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 
 #include <errno.h>
 #include <fcntl.h>

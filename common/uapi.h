@@ -18,7 +18,7 @@
 #ifndef PAGEMAP_SCAN
 #define PAGE_IS_PRESENT (1 << 3)
 #define PAGE_IS_PFNZERO (1 << 5)
-#define PAGE_IS_HUGE    (1 << 6)
+#define PAGE_IS_HUGE    (1 << 6)     /* mapped by an entry of 2 MiB or more */
 
 struct page_region {
     __u64 start, end, categories;
