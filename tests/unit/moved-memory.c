@@ -21,7 +21,7 @@
 #define LAP_S     30
 #define MISSED    3         /* exit status */
 
-struct moved moved;
+struct two_tiers moved;
 guint32 outcomes[VT_ST_END];
 
 struct slot {
@@ -52,27 +52,13 @@ void memory_set_up(size_t size, uint64_t granule)
     open_context();
     g_assert_cmpint(ram_init(&err), ==, 0);
     ram_set_granule(granule);
-    for (int t = 0; t < 2; t++) {
-        moved.file[t] = memfd_create(t ? "test-cxl" : "test-dram", MFD_CLOEXEC);
-        g_assert_cmpint(ftruncate(moved.file[t], (off_t)size), ==, 0);
-    }
-    moved.host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, moved.file[0], 0);
-    g_assert_true(moved.host != MAP_FAILED);
-    g_assert_cmpint(madvise(moved.host, size, MADV_DONTDUMP), ==, 0);
-    ram_lock();
-    moved.block = ram_add("test", moved.host, size, 4096, moved.file[0], &err);
-    g_assert_nonnull(moved.block);
-    g_assert_cmpint(ram_set_file(moved.block, 1, moved.file[1], 0, &err), ==, 0);
-    g_assert_cmpint(mover_watch(moved.block, &err), ==, 0);
-    ram_unlock();
+    two_tiers_set_up(&moved, size, 4096, 0);
+    two_tiers_watch(&moved);
 }
 
 guint64 memory_allocated(int tier)
 {
-    struct stat st;
-
-    g_assert_cmpint(fstat(moved.file[tier], &st), ==, 0);
-    return (guint64)st.st_blocks * 512;
+    return file_allocated(moved.file[tier]);
 }
 
 /* The file and the offset that are mapped at an address, by the kernel's word. */
@@ -101,7 +87,7 @@ void memory_check_place(uint32_t g)
     int fd;
     ino_t inode;
 
-    ram_place(moved.block, moved.block->first + g, &fd, &should);
+    ram_place(moved.b, moved.b->first + g, &fd, &should);
     mapped_at(moved.host + (size_t)g * GRANULE, &inode, &is);
     g_assert_cmpint(fstat(fd, &st), ==, 0);
     g_assert_cmpuint(inode, ==, st.st_ino);
@@ -118,7 +104,7 @@ void memory_move(uint32_t first, uint32_t n, uint8_t tier)
     struct mover_cost cost;
 
     for (uint32_t i = 0; i < n; i++) {
-        m[i] = (struct vt_move_one){ .granule = moved.block->first + first + i, .tier = tier };
+        m[i] = (struct vt_move_one){ .granule = moved.b->first + first + i, .tier = tier };
         before[i] = ram_tier[m[i].granule];
     }
     mover_carry_out(m, n, 0, &cost);
@@ -288,7 +274,6 @@ bool run_apart(void (*body)(const void *data), const void *data, const char *wha
         g_error("%s: ended with %#x, see above", what, (unsigned)status);
     return WEXITSTATUS(status) != MISSED;
 }
-
 
 void faults_set(const char *rules)
 {

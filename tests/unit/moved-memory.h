@@ -14,7 +14,7 @@
 #define VT_TEST_MOVED_MEMORY_H
 
 #include "common/fault.h"
-#include "vmm/ram.h"
+#include "two-tiers.h"
 
 #include <glib.h>
 
@@ -25,12 +25,7 @@
 #define USED      (PER - 4)             /* ... those that are written to; the rest is the test's */
 #define PAGES     (GRANULES * USED)
 
-struct moved {
-    struct ram_block *block;
-    int file[2];
-    uint8_t *host;
-};
-extern struct moved moved;
+extern struct two_tiers moved;
 
 /* `size` bytes in granules of `granule` bytes, under userfaultfd. Once per process. */
 void memory_set_up(size_t size, uint64_t granule);

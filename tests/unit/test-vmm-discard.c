@@ -6,6 +6,7 @@
  *
  * timeout: 60
  */
+#include "two-tiers.h"
 #include "vmm/discard.h"
 #include "vmm/mover.h"
 #include "vmm/ram.h"
@@ -71,55 +72,34 @@ static void expect(unsigned i, int fd, uint64_t offset, uint64_t length)
 
 /* --- a block -------------------------------------------------------------------------------- */
 
-struct fixture {
-    struct ram_block *b;
-    int file[2];
-    uint8_t *host;
-};
-
-static void set_up(struct fixture *f, gconstpointer unused)
-{
-    struct vt_err err = { 0 };
-
-    (void)unused;
-    forget();
-    for (int t = 0; t < 2; t++) {
-        f->file[t] = memfd_create(t ? "test-cxl" : "test-dram", MFD_CLOEXEC);
-        g_assert_cmpint(ftruncate(f->file[t], SIZE), ==, 0);
-    }
-    f->host = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->file[0], 0);
-    ram_lock();
-    f->b = ram_add("test", f->host, SIZE, 4096, f->file[0], &err);
-    g_assert_nonnull(f->b);
-    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], 0, &err), ==, 0);
-    ram_unlock();
-}
-
-static void tear_down(struct fixture *f, gconstpointer unused)
+static void set_up(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     forget();
-    ram_lock();
-    ram_drop(f->b);     /* closes file[1] */
-    ram_unlock();
-    munmap(f->host, SIZE);
-    close(f->file[0]);
+    two_tiers_set_up(f, SIZE, 4096, 0);
 }
 
-static void put(struct fixture *f, uint32_t granule, uint8_t tier, uint32_t slot)
+static void tear_down(struct two_tiers *f, gconstpointer unused)
+{
+    (void)unused;
+    forget();
+    two_tiers_tear_down(f);
+}
+
+static void put(struct two_tiers *f, uint32_t granule, uint8_t tier, uint32_t slot)
 {
     ram_tier[f->b->first + granule] = tier;
     ram_slot[f->b->first + granule] = slot;
 }
 
-static int discard(struct fixture *f, uint64_t offset, uint64_t length)
+static int discard(struct two_tiers *f, uint64_t offset, uint64_t length)
 {
     return discard_in_file(f->file[0], PUNCH, offset, length);
 }
 
 /* --- cutting and joining -------------------------------------------------------------------- */
 
-static void test_whole(struct fixture *f, gconstpointer unused)
+static void test_whole(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     g_assert_cmpint(discard(f, 0, SIZE), ==, 0);
@@ -132,7 +112,7 @@ static void test_whole(struct fixture *f, gconstpointer unused)
 }
 
 /* Granules 2 to 4 are on the other tier, 3 out of order; 6 and 7 have changed places. */
-static void test_cut(struct fixture *f, gconstpointer unused)
+static void test_cut(struct two_tiers *f, gconstpointer unused)
 {
     struct discard_stats before, after;
 
@@ -158,7 +138,7 @@ static void test_cut(struct fixture *f, gconstpointer unused)
 }
 
 /* The last granule is shorter: what follows it in its file is not the next one's. */
-static void test_tail(struct fixture *f, gconstpointer unused)
+static void test_tail(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     put(f, GRANULES, 1, 3);
@@ -185,7 +165,7 @@ static bool page_is(int fd, uint64_t offset, uint8_t value)
     return page[0] == value && !memcmp(page, page + 1, sizeof(page) - 1);
 }
 
-static void shuffle_places(struct fixture *f)
+static void shuffle_places(struct two_tiers *f)
 {
     uint32_t slot[2][GRANULES];
 
@@ -206,7 +186,7 @@ static void shuffle_places(struct fixture *f)
 }
 
 /* All pages hold the number of the page, but what is nobody's, which holds 0xff. */
-static void fill_places(struct fixture *f)
+static void fill_places(struct two_tiers *f)
 {
     uint8_t page[4096];
 
@@ -227,7 +207,7 @@ static void fill_places(struct fixture *f)
 }
 
 /* Pages [from, to) of the block are zeros, all others as they were, those of nobody too. */
-static void check_places(struct fixture *f, uint32_t from, uint32_t to)
+static void check_places(struct two_tiers *f, uint32_t from, uint32_t to)
 {
     bool used[2][PAGES] = { { false } };
 
@@ -246,7 +226,7 @@ static void check_places(struct fixture *f, uint32_t from, uint32_t to)
             g_assert_true(used[t][p] || page_is(f->file[t], p * 4096ull, 0xff));
 }
 
-static void test_any_place(struct fixture *f, gconstpointer unused)
+static void test_any_place(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     for (int round = 0; round < 200; round++) {
@@ -263,7 +243,7 @@ static void test_any_place(struct fixture *f, gconstpointer unused)
 
 /* --- other files, other modes, errors ------------------------------------------------------- */
 
-static void test_not_ours(struct fixture *f, gconstpointer unused)
+static void test_not_ours(struct two_tiers *f, gconstpointer unused)
 {
     int other = memfd_create("other", MFD_CLOEXEC), number = f->file[0], kept = dup(number);
 
@@ -285,7 +265,7 @@ static void test_not_ours(struct fixture *f, gconstpointer unused)
     close(other);
 }
 
-static void test_modes(struct fixture *f, gconstpointer unused)
+static void test_modes(struct two_tiers *f, gconstpointer unused)
 {
     static const int same[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE };
     static const int shifting[] = { FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE };
@@ -307,7 +287,7 @@ static void test_modes(struct fixture *f, gconstpointer unused)
     g_assert_cmpuint(seen.n, ==, 0);
 }
 
-static void test_error(struct fixture *f, gconstpointer unused)
+static void test_error(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     put(f, 1, 1, 1);
@@ -352,7 +332,7 @@ static void test_shared_file(void)
 
 /* --- a page with a memory error ------------------------------------------------------------- */
 
-static void test_mapped(struct fixture *f, gconstpointer unused)
+static void test_mapped(struct two_tiers *f, gconstpointer unused)
 {
     const uint64_t at = 3 * GRANULE + 4096;
     uint8_t *elsewhere = f->host + SIZE;
@@ -383,7 +363,7 @@ static atomic_bool stop;
 static gpointer move_around(gpointer data)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(11);
-    struct fixture *f = data;
+    struct two_tiers *f = data;
     guint moved = 0;
 
     while (!atomic_load(&stop)) {
@@ -418,7 +398,7 @@ static unsigned bad_words(const uint8_t *page, uint64_t value)
 }
 
 /* As QEMU does it: the hole, then the address. Reads zeros, takes new contents, keeps the others'. */
-static void discard_and_refill(struct fixture *f, uint64_t *value, uint32_t from, uint32_t n,
+static void discard_and_refill(struct two_tiers *f, uint64_t *value, uint32_t from, uint32_t n,
                                uint64_t fresh)
 {
     uint8_t *start = f->host + from * 4096ull;
@@ -436,7 +416,7 @@ static void discard_and_refill(struct fixture *f, uint64_t *value, uint32_t from
     }
 }
 
-static void test_moving(struct fixture *f, gconstpointer unused)
+static void test_moving(struct two_tiers *f, gconstpointer unused)
 {
     const struct mover_tuning keep = { .keep = { 3 * GRANULE, 3 * GRANULE } }, none = { .rate = 0 };
     uint64_t value[PAGES] = { 0 }, rounds = 0;
@@ -469,7 +449,7 @@ static void test_moving(struct fixture *f, gconstpointer unused)
     g_assert_cmpuint(moved, >, 100);
 }
 
-static void move_all(struct fixture *f, uint8_t tier)
+static void move_all(struct two_tiers *f, uint8_t tier)
 {
     struct vt_move_one m[GRANULES];
     struct mover_cost cost;
@@ -482,7 +462,7 @@ static void move_all(struct fixture *f, uint8_t tier)
 }
 
 /* What is given back is given back: a move does not bring memory where there was none. */
-static void test_stays_free(struct fixture *f, gconstpointer unused)
+static void test_stays_free(struct two_tiers *f, gconstpointer unused)
 {
     const struct mover_tuning keep = { .keep = { SIZE, SIZE } }, none = { .rate = 0 };
     struct stat st[2];
@@ -515,7 +495,7 @@ int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
-        void (*run)(struct fixture *f, gconstpointer unused);
+        void (*run)(struct two_tiers *f, gconstpointer unused);
         bool moves;
     } tests[] = {
         { "whole", test_whole, false },       { "cut", test_cut, false },
@@ -537,7 +517,7 @@ int main(int argc, char **argv)
         g_autofree char *path = g_strconcat("/discard/", tests[i].name, NULL);
 
         if (device >= 0 || !tests[i].moves)
-            g_test_add(path, struct fixture, NULL, set_up, tests[i].run, tear_down);
+            g_test_add(path, struct two_tiers, NULL, set_up, tests[i].run, tear_down);
     }
     g_test_add_func("/discard/shared-file", test_shared_file);
     return g_test_run();

@@ -159,7 +159,7 @@ static void move_and_meet(uint32_t granule)
 {
     moving = moved.host + (size_t)granule * GRANULE;
     memset(moving + DISCARDED, PATTERN, DISCARD);
-    memory_move(granule, 1, !ram_tier[moved.block->first + granule]);
+    memory_move(granule, 1, !ram_tier[moved.b->first + granule]);
     check_discarded(granule);
 }
 

@@ -11,8 +11,8 @@
  * timeout: 240
  */
 #include "moved-memory.h"
+#include "common/filekind.h"
 #include "vmm/mover.h"
-#include "vmm/pages.h"
 #include "vmm/pool.h"
 
 #include <errno.h>
@@ -89,7 +89,7 @@ static void check_frozen(const struct scenario *s)
     g_assert_nonnull(strstr(reason, s->call));
     g_assert_false(mover_thaw());
     outcomes_forget();
-    memory_move(3, 1, !ram_tier[moved.block->first + 3]);
+    memory_move(3, 1, !ram_tier[moved.b->first + 3]);
     g_assert_cmpuint(outcomes[VT_ST_FROZEN], ==, 1);
 }
 
@@ -214,7 +214,7 @@ static enum vt_status status_of(enum fault_point point, int code)
 static bool pages_here_are_small(void)
 {
     int fd = memfd_create("test", MFD_CLOEXEC);
-    bool small = pages_are_small(fd);
+    bool small = filekind_is_small(fd);
 
     close(fd);
     return small;
@@ -385,7 +385,7 @@ static uint32_t move_each(uint32_t first, uint32_t step, uint8_t tier, enum vt_s
     uint32_t n = 0;
 
     for (uint32_t g = first; g < SMALL_ONES; g += step) {
-        struct vt_move_one m = { .granule = moved.block->first + g, .tier = tier };
+        struct vt_move_one m = { .granule = moved.b->first + g, .tier = tier };
         struct mover_cost cost;
 
         mover_carry_out(&m, 1, 0, &cost);

@@ -6,6 +6,7 @@
  *
  * timeout: 60
  */
+#include "two-tiers.h"
 #include "vmm/mover.h"
 #include "vmm/pagemap.h"
 #include "vmm/ram.h"
@@ -23,62 +24,16 @@
 #define GRANULES 8u
 #define SIZE     (GRANULE * GRANULES)
 
-struct fixture {
-    struct ram_block *b;
-    int file[2];
-    uint8_t *host;
-};
-
-static uint8_t *map_aligned(int fd)
+static void set_up(struct two_tiers *f, uint32_t page)
 {
-    uint8_t *area = mmap(NULL, SIZE + GRANULE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    uint8_t *at = (uint8_t *)(((uintptr_t)area + GRANULE - 1) & ~(GRANULE - 1));
-    uint8_t *got = mmap(at, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
-                        0);
-
-    g_assert_true(got == at);
-    return got;
-}
-
-static void set_up(struct fixture *f, uint32_t page)
-{
-    struct vt_err err = { 0 };
-
-    for (int t = 0; t < 2; t++) {
-        f->file[t] = memfd_create("holes", MFD_CLOEXEC | (page > 4096 ? MFD_HUGETLB : 0u));
-        g_assert_cmpint(f->file[t], >=, 0);
-        g_assert_cmpint(ftruncate(f->file[t], SIZE), ==, 0);
-    }
-    f->host = map_aligned(f->file[0]);
-    ram_lock();
-    f->b = ram_add("holes", f->host, SIZE, page, f->file[0], &err);
-    g_assert_nonnull(f->b);
-    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], 0, &err), ==, 0);
-    g_assert_cmpint(mover_watch(f->b, &err), ==, 0);
-    ram_unlock();
-}
-
-static void tear_down(struct fixture *f)
-{
-    ram_lock();
-    ram_drop(f->b);
-    ram_unlock();
-    munmap(f->host, SIZE);
-    close(f->file[0]);
-}
-
-static guint64 allocated(int fd)
-{
-    struct stat st;
-
-    g_assert_cmpint(fstat(fd, &st), ==, 0);
-    return (guint64)st.st_blocks * 512;
+    two_tiers_set_up(f, SIZE, page, MAP_NORESERVE);
+    two_tiers_watch(f);
 }
 
 /* There and back; each time as much memory as before, all in one place. */
-static void check_moves(struct fixture *f)
+static void check_moves(struct two_tiers *f)
 {
-    const guint64 before = allocated(f->file[0]);
+    const guint64 before = file_allocated(f->file[0]);
     struct vt_move_one m[GRANULES];
     struct mover_cost cost;
 
@@ -88,25 +43,25 @@ static void check_moves(struct fixture *f)
         mover_carry_out(m, GRANULES, 0, &cost);
         for (guint32 i = 0; i < GRANULES; i++)
             g_assert_cmpint(m[i].status, ==, VT_ST_OK);
-        g_assert_cmpuint(allocated(f->file[to % 2]), ==, before);
-        g_assert_cmpuint(allocated(f->file[1 - to % 2]), ==, 0);
+        g_assert_cmpuint(file_allocated(f->file[to % 2]), ==, before);
+        g_assert_cmpuint(file_allocated(f->file[1 - to % 2]), ==, 0);
     }
 }
 
 static void test_every_other(void)
 {
-    struct fixture f;
+    struct two_tiers f;
 
     set_up(&f, 4096);
     memset(f.host, 7, SIZE);
     for (guint64 at = 4096; at < SIZE; at += 8192)
         g_assert_cmpint(fallocate(f.file[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
                                   4096), ==, 0);
-    g_assert_cmpuint(allocated(f.file[0]), ==, SIZE / 2);
+    g_assert_cmpuint(file_allocated(f.file[0]), ==, SIZE / 2);
     check_moves(&f);
     for (guint64 at = 0; at < SIZE; at += 4096)
         g_assert_cmpint(f.host[at + 99], ==, at % 8192 ? 0 : 7);
-    tear_down(&f);
+    two_tiers_tear_down(&f);
 }
 
 static guint64 free_huge_pages(void)
@@ -122,7 +77,7 @@ static guint64 free_huge_pages(void)
 /* Of the huge pages 1, 4 and 5 there is something; 4 is not mapped where the guest sees it. */
 static void test_huge(void)
 {
-    struct fixture f;
+    struct two_tiers f;
 
     if (free_huge_pages() < 20) {
         g_test_skip("there are no 20 free huge pages (vm.nr_hugepages)");
@@ -133,11 +88,11 @@ static void test_huge(void)
         if (g == 1 || g == 4 || g == 5)
             memset(f.host + g * GRANULE, (int)g, GRANULE);
     madvise(f.host + 4 * GRANULE, GRANULE, MADV_DONTNEED);
-    g_assert_cmpuint(allocated(f.file[0]), ==, 3 * GRANULE);
+    g_assert_cmpuint(file_allocated(f.file[0]), ==, 3 * GRANULE);
     check_moves(&f);
     for (guint32 g = 1; g < 6; g += g == 1 ? 3 : 1)
         g_assert_cmpint(f.host[g * GRANULE + 12345], ==, g);
-    tear_down(&f);
+    two_tiers_tear_down(&f);
 }
 
 int main(int argc, char **argv)

@@ -4,9 +4,10 @@
  * Stepping aside for another user of userfaultfd, on memory of our own: this program is the QEMU whose
  * ioctl() is hooked. Needs /dev/userfaultfd.
  */
+#include "two-tiers.h"
 #include "vmm/letgo.h"
 #include "vmm/mover.h"
-#include "vmm/uapi.h"
+#include "common/uapi.h"
 #include "vmm/uffd.h"
 
 #include <errno.h>
@@ -22,44 +23,22 @@
 
 static unsigned changes, apis;
 
-struct fixture {
-    struct ram_block *b;
-    int file[2];
-    uint8_t *host;
-};
-
-static void set_up(struct fixture *f, gconstpointer unused)
+static void set_up(struct two_tiers *f, gconstpointer unused)
 {
-    struct vt_err err = { 0 };
-
     (void)unused;
-    for (int t = 0; t < 2; t++) {
-        f->file[t] = memfd_create(t ? "test-cxl" : "test-dram", MFD_CLOEXEC);
-        g_assert_cmpint(ftruncate(f->file[t], SIZE), ==, 0);
-    }
-    f->host = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->file[0], 0);
-    g_assert_true(f->host != MAP_FAILED);
+    two_tiers_set_up(f, SIZE, 4096, 0);
     memset(f->host, 1, SIZE);
-    ram_lock();
-    f->b = ram_add("test", f->host, SIZE, 4096, f->file[0], &err);
-    g_assert_nonnull(f->b);
-    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], 0, &err), ==, 0);
-    g_assert_cmpint(mover_watch(f->b, &err), ==, 0);
-    ram_unlock();
+    two_tiers_watch(f);
     changes = apis = 0;
 }
 
-static void tear_down(struct fixture *f, gconstpointer unused)
+static void tear_down(struct two_tiers *f, gconstpointer unused)
 {
     char reason[VT_TEXT];
 
     (void)unused;
     g_assert_false(letgo_holds(reason));
-    ram_lock();
-    ram_drop(f->b);
-    ram_unlock();
-    munmap(f->host, SIZE);
-    close(f->file[0]);
+    two_tiers_tear_down(f);
 }
 
 static void note_change(void)
@@ -100,7 +79,7 @@ static int other_unregister(int fd, void *start, size_t length)
     return ioctl(fd, UFFDIO_UNREGISTER, &r) ? -errno : 0;
 }
 
-static enum vt_status move(struct fixture *f, uint32_t granule, uint8_t tier)
+static enum vt_status move(struct two_tiers *f, uint32_t granule, uint8_t tier)
 {
     struct vt_move_one m = { .granule = f->b->first + granule, .tier = tier };
     struct mover_cost cost;
@@ -112,7 +91,7 @@ static enum vt_status move(struct fixture *f, uint32_t granule, uint8_t tier)
 /* --- tests ---------------------------------------------------------------------------------- */
 
 /* A block that lies in both files is registered as a whole, and comes back. */
-static void test_lend(struct fixture *f, gconstpointer mode)
+static void test_lend(struct two_tiers *f, gconstpointer mode)
 {
     char reason[VT_TEXT];
     int fd;
@@ -140,7 +119,7 @@ static void test_lend(struct fixture *f, gconstpointer mode)
 }
 
 /* A descriptor that is closed is not seen, but found out. */
-static void test_close(struct fixture *f, gconstpointer unused)
+static void test_close(struct two_tiers *f, gconstpointer unused)
 {
     int fd = other_open();
 
@@ -155,7 +134,7 @@ static void test_close(struct fixture *f, gconstpointer unused)
 }
 
 /* The kernel refuses the other one: everything is as before, and it sees the kernel's error. */
-static void test_refused(struct fixture *f, gconstpointer unused)
+static void test_refused(struct two_tiers *f, gconstpointer unused)
 {
     int fd = other_open();
 
@@ -168,7 +147,7 @@ static void test_refused(struct fixture *f, gconstpointer unused)
 }
 
 /* Memory that is none of ours goes by. */
-static void test_elsewhere(struct fixture *f, gconstpointer unused)
+static void test_elsewhere(struct two_tiers *f, gconstpointer unused)
 {
     void *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int fd = other_open();
@@ -184,7 +163,7 @@ static void test_elsewhere(struct fixture *f, gconstpointer unused)
 }
 
 /* A block that was under another userfaultfd before we came. */
-static void test_late(struct fixture *f, gconstpointer unused)
+static void test_late(struct two_tiers *f, gconstpointer unused)
 {
     struct vt_err err = { 0 };
     int fd = other_open();
@@ -207,7 +186,7 @@ static void test_late(struct fixture *f, gconstpointer unused)
 }
 
 /* The block goes while it is lent, and another one has its place: nobody's business any more. */
-static void test_gone(struct fixture *f, gconstpointer unused)
+static void test_gone(struct two_tiers *f, gconstpointer unused)
 {
     int fd = other_open();
 
@@ -226,7 +205,7 @@ static void test_gone(struct fixture *f, gconstpointer unused)
 }
 
 /* Holds are counted by kind, and do not lift what somebody else has frozen. */
-static void test_holds(struct fixture *f, gconstpointer unused)
+static void test_holds(struct two_tiers *f, gconstpointer unused)
 {
     char reason[VT_TEXT];
 
@@ -257,11 +236,11 @@ static void test_holds(struct fixture *f, gconstpointer unused)
     g_assert_cmpint(move(f, 0, 1), ==, VT_ST_OK);
 }
 
-static void add(const char *name, void (*run)(struct fixture *, gconstpointer), const void *data)
+static void add(const char *name, void (*run)(struct two_tiers *, gconstpointer), const void *data)
 {
     g_autofree char *path = g_strconcat("/letgo/", name, NULL);
 
-    g_test_add(path, struct fixture, data, set_up, run, tear_down);
+    g_test_add(path, struct two_tiers, data, set_up, run, tear_down);
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
  *
  * timeout: 120
  */
+#include "two-tiers.h"
 #include "vmm/mover.h"
 #include "vmm/refault.h"
 #include "vmm/uffd.h"
@@ -23,53 +24,20 @@
 #define SIZE     ((size_t)GRANULE * GRANULES)
 #define PAGES    (SIZE / 4096)
 
-struct fixture {
-    struct ram_block *b;
-    int file[2];
-    uint8_t *host;
-};
-
-static void set_up(struct fixture *f, gconstpointer unused)
+static void set_up(struct two_tiers *f, gconstpointer flags)
 {
-    struct vt_err err = { 0 };
-
-    (void)unused;
-    for (int t = 0; t < 2; t++) {
-        f->file[t] = memfd_create(t ? "test-cxl" : "test-dram", MFD_CLOEXEC);
-        g_assert_cmpint(f->file[t], >=, 0);
-        g_assert_cmpint(ftruncate(f->file[t], SIZE), ==, 0);
-    }
-    f->host = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->file[0], 0);
-    g_assert_true(f->host != MAP_FAILED);
-    g_assert_cmpint(madvise(f->host, SIZE, MADV_DONTDUMP), ==, 0);
-    ram_lock();
-    f->b = ram_add("test", f->host, SIZE, 4096, f->file[0], &err);
-    g_assert_nonnull(f->b);
-    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], 0, &err), ==, 0);
-    g_assert_cmpint(mover_watch(f->b, &err), ==, 0);
-    ram_unlock();
+    two_tiers_set_up(f, SIZE, 4096, GPOINTER_TO_INT(flags));
+    two_tiers_watch(f);
 }
 
-static void tear_down(struct fixture *f, gconstpointer unused)
+static void tear_down(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
-    ram_lock();
-    ram_drop(f->b);     /* closes file[1] */
-    ram_unlock();
-    munmap(f->host, SIZE);
-    close(f->file[0]);
-}
-
-static guint64 allocated(int fd)
-{
-    struct stat st;
-
-    g_assert_cmpint(fstat(fd, &st), ==, 0);
-    return (guint64)st.st_blocks * 512;
+    two_tiers_tear_down(f);
 }
 
 /* Moves granules [first, first + n) of the block; returns how many arrived. */
-static guint32 move(struct fixture *f, guint32 first, guint32 n, guint8 tier)
+static guint32 move(struct two_tiers *f, guint32 first, guint32 n, guint8 tier)
 {
     struct vt_move_one m[GRANULES];
     struct mover_cost cost;
@@ -112,21 +80,21 @@ static long count_mappings(const uint8_t *host)
 
 /* --- where things end up --------------------------------------------------------------------- */
 
-static void test_there_and_back(struct fixture *f, gconstpointer unused)
+static void test_there_and_back(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     fill(f->host);
     g_assert_cmpuint(move(f, 0, GRANULES, 1), ==, GRANULES);
     assert_filled(f->host);
-    g_assert_cmpuint(allocated(f->file[0]), ==, 0);
-    g_assert_cmpuint(allocated(f->file[1]), ==, SIZE);
+    g_assert_cmpuint(file_allocated(f->file[0]), ==, 0);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, SIZE);
     g_assert_cmpuint(move(f, 0, GRANULES, 0), ==, GRANULES);
     assert_filled(f->host);
-    g_assert_cmpuint(allocated(f->file[0]), ==, SIZE);
-    g_assert_cmpuint(allocated(f->file[1]), ==, 0);
+    g_assert_cmpuint(file_allocated(f->file[0]), ==, SIZE);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, 0);
 }
 
-static void test_writes_follow(struct fixture *f, gconstpointer unused)
+static void test_writes_follow(struct two_tiers *f, gconstpointer unused)
 {
     guint8 seen = 0;
 
@@ -142,18 +110,18 @@ static void test_writes_follow(struct fixture *f, gconstpointer unused)
     g_assert_cmpuint(ram_tier[f->b->first + 4], ==, 0);
 }
 
-static void test_holes_stay_holes(struct fixture *f, gconstpointer unused)
+static void test_holes_stay_holes(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     f->host[5 * GRANULE + 4096] = 1;
     f->host[5 * GRANULE + 5 * 4096] = 2;
     g_assert_cmpuint(move(f, 0, GRANULES, 1), ==, GRANULES);
-    g_assert_cmpuint(allocated(f->file[1]), ==, 2 * 4096);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, 2 * 4096);
     g_assert_cmpuint(f->host[5 * GRANULE + 4096], ==, 1);
     g_assert_cmpuint(f->host[5 * GRANULE + 5 * 4096], ==, 2);
 }
 
-static void test_mappings_merge_again(struct fixture *f, gconstpointer unused)
+static void test_mappings_merge_again(struct two_tiers *f, gconstpointer unused)
 {
     long before;
 
@@ -169,7 +137,7 @@ static void test_mappings_merge_again(struct fixture *f, gconstpointer unused)
     assert_filled(f->host);
 }
 
-static void test_moving_where_it_is(struct fixture *f, gconstpointer unused)
+static void test_moving_where_it_is(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     fill(f->host);
@@ -188,7 +156,7 @@ static enum vt_status move_one(guint32 granule, guint8 tier)
     return m.status;
 }
 
-static void test_invalid(struct fixture *f, gconstpointer unused)
+static void test_invalid(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     fill(f->host);
@@ -202,7 +170,7 @@ static void test_invalid(struct fixture *f, gconstpointer unused)
     assert_filled(f->host);
 }
 
-static void test_no_memory(struct fixture *f, gconstpointer unused)
+static void test_no_memory(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     fill(f->host);
@@ -217,7 +185,7 @@ static void test_no_memory(struct fixture *f, gconstpointer unused)
     g_assert_cmpuint(f->host[GRANULE], ==, 9);
 }
 
-static void test_frozen(struct fixture *f, gconstpointer unused)
+static void test_frozen(struct two_tiers *f, gconstpointer unused)
 {
     char reason[VT_TEXT];
 
@@ -233,7 +201,7 @@ static void test_frozen(struct fixture *f, gconstpointer unused)
     g_assert_cmpint(move_one(f->b->first, 1), ==, VT_ST_OK);
 }
 
-static void test_retreat(struct fixture *f, gconstpointer unused)
+static void test_retreat(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     fill(f->host);
@@ -241,7 +209,7 @@ static void test_retreat(struct fixture *f, gconstpointer unused)
     mover_freeze(false, "a device");
     mover_retreat();
     g_assert_true(mover_thaw());
-    g_assert_cmpuint(allocated(f->file[1]), ==, 0);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, 0);
     assert_filled(f->host);
 }
 
@@ -275,7 +243,7 @@ static gpointer write_counters(gpointer data)
     return NULL;
 }
 
-static void test_writers(struct fixture *f, gconstpointer unused)
+static void test_writers(struct two_tiers *f, gconstpointer unused)
 {
     static struct writer writers[WRITERS];
     GThread *threads[WRITERS];
@@ -330,18 +298,19 @@ int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
-        void (*run)(struct fixture *f, gconstpointer unused);
+        void (*run)(struct two_tiers *f, gconstpointer unused);
+        int map_flags;
     } tests[] = {
-        { "/mover/there-and-back", test_there_and_back },
-        { "/mover/writes-follow", test_writes_follow },
-        { "/mover/holes-stay-holes", test_holes_stay_holes },
-        { "/mover/mappings-merge-again", test_mappings_merge_again },
-        { "/mover/moving-where-it-is", test_moving_where_it_is },
-        { "/mover/invalid", test_invalid },
-        { "/mover/no-memory", test_no_memory },
-        { "/mover/frozen", test_frozen },
-        { "/mover/retreat", test_retreat },
-        { "/mover/writers", test_writers },
+        { "/mover/there-and-back", test_there_and_back, 0 },
+        { "/mover/writes-follow", test_writes_follow, 0 },
+        { "/mover/holes-stay-holes", test_holes_stay_holes, 0 },
+        { "/mover/mappings-merge-again", test_mappings_merge_again, 0 },
+        { "/mover/moving-where-it-is", test_moving_where_it_is, 0 },
+        { "/mover/invalid", test_invalid, 0 },
+        { "/mover/no-memory", test_no_memory, 0 },
+        { "/mover/frozen", test_frozen, 0 },
+        { "/mover/retreat", test_retreat, 0 },
+        { "/mover/writers", test_writers, 0 },
     };
     struct vt_err err;
     bool can;
@@ -352,7 +321,8 @@ int main(int argc, char **argv)
     ram_set_granule(GRANULE);
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
         if (can)
-            g_test_add(tests[i].name, struct fixture, NULL, set_up, tests[i].run, tear_down);
+            g_test_add(tests[i].name, struct two_tiers, GINT_TO_POINTER(tests[i].map_flags), set_up,
+                       tests[i].run, tear_down);
         else
             g_test_add_func(tests[i].name, skip);
     return g_test_run();

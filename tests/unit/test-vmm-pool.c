@@ -3,6 +3,7 @@
  * Slots of the tiers' files: who gets which, that no two granules ever have the same one, that what
  * is spare is what has memory, and that it can all be given back.
  */
+#include "two-tiers.h"
 #include "common/fault.h"
 #include "vmm/pool.h"
 #include "vmm/ram.h"
@@ -17,50 +18,25 @@
 #define SLOTS   100u
 #define LENGTH  ((SLOTS - 1) * (guint64)GRANULE + 8192) /* the last granule is a short one */
 
-struct fixture {
-    struct ram_block *b;
-    int file[2];
-    uint8_t *host;
-};
-
-static void set_up(struct fixture *f, gconstpointer unused)
+/* The tests hold the lock. */
+static void set_up(struct two_tiers *f, gconstpointer unused)
 {
-    struct vt_err err = { 0 };
-
     (void)unused;
-    for (int t = 0; t < 2; t++) {
-        f->file[t] = memfd_create("test", MFD_CLOEXEC);
-        g_assert_cmpint(ftruncate(f->file[t], LENGTH), ==, 0);
-    }
-    f->host = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, f->file[0], 0);
-    g_assert_true(f->host != MAP_FAILED);
+    two_tiers_set_up(f, LENGTH, 4096, 0);
     ram_lock();
-    f->b = ram_add("test", f->host, LENGTH, 4096, f->file[0], &err);
-    g_assert_nonnull(f->b);
-    g_assert_cmpint(ram_set_file(f->b, 1, f->file[1], 0, &err), ==, 0);
 }
 
-static void tear_down(struct fixture *f, gconstpointer unused)
+static void tear_down(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
-    ram_drop(f->b);
     ram_unlock();
+    two_tiers_tear_down(f);
     g_assert_cmpuint(pool_spare(0), ==, 0);
     g_assert_cmpuint(pool_spare(1), ==, 0);
-    munmap(f->host, LENGTH);
-    close(f->file[0]);
-}
-
-static guint64 allocated(int fd)
-{
-    struct stat st;
-
-    g_assert_cmpint(fstat(fd, &st), ==, 0);
-    return (guint64)st.st_blocks * 512;
 }
 
 /* Takes, and writes to the slots, so that they have memory. */
-static struct slots take(struct fixture *f, guint32 wish, guint32 n, bool tidy)
+static struct slots take(struct two_tiers *f, guint32 wish, guint32 n, bool tidy)
 {
     struct slots s = pool_take(f->b, 1, wish, n, tidy);
 
@@ -76,7 +52,7 @@ static void assert_slots(struct slots s, guint32 first, guint32 n, bool spare)
     g_assert_cmpint(s.spare, ==, spare);
 }
 
-static void test_own_first(struct fixture *f, gconstpointer unused)
+static void test_own_first(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     assert_slots(take(f, 10, 5, false), 10, 5, false);
@@ -86,7 +62,7 @@ static void test_own_first(struct fixture *f, gconstpointer unused)
     g_assert_cmpuint(pool_owner(f->b, 0, 30), ==, 30);
 }
 
-static void test_spare_is_taken_again(struct fixture *f, gconstpointer unused)
+static void test_spare_is_taken_again(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     take(f, 10, 5, false);
@@ -104,7 +80,7 @@ static void test_spare_is_taken_again(struct fixture *f, gconstpointer unused)
     g_assert_cmpuint(pool_spare(1), ==, 0);
 }
 
-static void test_best_fit(struct fixture *f, gconstpointer unused)
+static void test_best_fit(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     take(f, 0, 40, false);
@@ -116,7 +92,7 @@ static void test_best_fit(struct fixture *f, gconstpointer unused)
     assert_slots(pool_take(f->b, 1, 80, 3, false), 30, 2, true);
 }
 
-static void test_short_last_slot(struct fixture *f, gconstpointer unused)
+static void test_short_last_slot(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     assert_slots(take(f, 95, 5, false), 95, 4, false);
@@ -130,7 +106,7 @@ static void test_short_last_slot(struct fixture *f, gconstpointer unused)
     assert_slots(take(f, 99, 1, false), 99, 1, false);
 }
 
-static void test_exact(struct fixture *f, gconstpointer unused)
+static void test_exact(struct two_tiers *f, gconstpointer unused)
 {
     bool spare;
 
@@ -144,24 +120,24 @@ static void test_exact(struct fixture *f, gconstpointer unused)
     g_assert_false(pool_take_exact(f->b, 0, 7, &spare));
 }
 
-static void test_trim(struct fixture *f, gconstpointer unused)
+static void test_trim(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     take(f, 0, 20, false);
-    g_assert_cmpuint(allocated(f->file[1]), ==, 20 * 4096);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, 20 * 4096);
     pool_give(f->b, 1, 3, 4);
     pool_give(f->b, 1, 10, 5);
     pool_trim(1, 6 * GRANULE);
     g_assert_cmpuint(pool_spare(1), ==, 6 * GRANULE);
-    g_assert_cmpuint(allocated(f->file[1]), ==, 17 * 4096);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, 17 * 4096);
     pool_trim(1, 0);
     g_assert_cmpuint(pool_spare(1), ==, 0);
-    g_assert_cmpuint(allocated(f->file[1]), ==, 11 * 4096);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, 11 * 4096);
     assert_slots(pool_take(f->b, 1, 12, 2, false), 12, 2, false);
 }
 
 /* The list of ranges is short: what does not fit is punched, never forgotten. */
-static void test_many_ranges(struct fixture *f, gconstpointer unused)
+static void test_many_ranges(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     take(f, 0, 99, false);
@@ -175,7 +151,7 @@ static void test_many_ranges(struct fixture *f, gconstpointer unused)
 }
 
 /* Whatever is taken and given in whatever order: each slot has one owner, each granule one slot. */
-static void test_random(struct fixture *f, gconstpointer unused)
+static void test_random(struct two_tiers *f, gconstpointer unused)
 {
     g_autofree guint32 *slot_of = g_new(guint32, SLOTS);
     g_autoptr(GRand) rand = g_rand_new_with_seed((guint32)g_test_rand_int());
@@ -203,7 +179,7 @@ static void test_random(struct fixture *f, gconstpointer unused)
     }
 }
 
-static void test_fault(struct fixture *f, gconstpointer unused)
+static void test_fault(struct two_tiers *f, gconstpointer unused)
 {
     (void)unused;
     g_assert_cmpint(fault_set("pool-take=ENOMEM", NULL), ==, 0);
@@ -212,9 +188,9 @@ static void test_fault(struct fixture *f, gconstpointer unused)
     assert_slots(pool_take(f->b, 1, 0, 1, false), 0, 1, false);
 }
 
-static void add(const char *path, void (*fn)(struct fixture *f, gconstpointer unused))
+static void add(const char *path, void (*fn)(struct two_tiers *f, gconstpointer unused))
 {
-    g_test_add(path, struct fixture, NULL, set_up, fn, tear_down);
+    g_test_add(path, struct two_tiers, NULL, set_up, fn, tear_down);
 }
 
 int main(int argc, char **argv)
