@@ -14,19 +14,19 @@
  *   4  mmap(MAP_FIXED) the other file  the address now shows the copy
  *   5  madvise()                       a new mapping has none of QEMU's flags; without them the
  *                                      neighbours' mappings do not merge
- *   6  map in                          what had been mapped of memory that becomes faster: else the
+ *   6  UFFDIO_WAKE                     writers go on, into the new file
+ *   7  map in                          what had been mapped of memory that becomes faster: else the
  *                                      guest would pay for the faults
- *   7  UFFDIO_REGISTER                 the registration went with the old mapping
- *   8  UFFDIO_WAKE                     writers go on, into the new file
+ *   8  UFFDIO_REGISTER                 the registration went with the old mapping
  *   9  the old slot becomes spare      its memory is the next move's destination, or punched later,
  *                                      many at a time
  *
  * A failure up to 4 undoes the protection: the granule is where it was. If 4 fails in the middle of a
  * run, what was mapped has moved and the rest has not. After 4 it is in the new place, whatever
- * happens; if 7 fails the next move could not protect it, so tiering freezes. Death of the process at
+ * happens; if 8 fails the next move could not protect it, so tiering freezes. Death of the process at
  * any step loses nothing that outlives it; death of the daemon is not noticed here at all.
  *
- * Between 2 and 8 nothing here may allocate with malloc, write to a log or take a lock that a
+ * Between 2 and 6 nothing here may allocate with malloc, write to a log or take a lock that a
  * thread could hold while it waits for a protected page.
  */
 #include "vmm/run.h"
@@ -218,16 +218,16 @@ static void settle(struct run *r, uint64_t length, uint64_t *since)
     if (!fault_at(FAULT_ADVISE))
         ram_readvise(r->b, r->offset, length);
     run_step(STEP_MAP, since);
-    rc = fault_at(FAULT_REGISTER);
-    if (r->used)                /* else it is cold, or not mapped now: that can wait */
-        map_in(r, length);
-    run_step(STEP_MAP_IN, since);
-    if (!rc)
-        rc = uffd_register(host, length);
-    run_step(STEP_REGISTER, since);
     if (fault_at(FAULT_WAKE) || uffd_wake(host, length))
         uffd_wake(host, length);
     run_step(STEP_WAKE, since);
+    if (r->used)                /* else it is cold, or not mapped now: that can wait */
+        map_in(r, length);
+    run_step(STEP_MAP_IN, since);
+    rc = fault_at(FAULT_REGISTER);
+    if (!rc)
+        rc = uffd_register(host, length);
+    run_step(STEP_REGISTER, since);
     if (rc)
         mover_freeze(true, "block %s, offset %#llx, %llu bytes: UFFDIO_REGISTER after a move: %s",
                      r->b->name, (unsigned long long)r->offset, (unsigned long long)length,

@@ -121,7 +121,9 @@ int uffd_map_in(uint8_t *start, uint64_t length)
     if (rc)
         return 0;
     map_pages(start, length);           /* what it leaves out is mapped when it is touched */
-    return fault_at(FAULT_UNREGISTER) ?: call(UFFDIO_UNREGISTER, &range);
+    rc = fault_at(FAULT_UNREGISTER) ?: call(UFFDIO_UNREGISTER, &range);
+    uffd_wake(start, length);           /* who met a page that was not mapped yet */
+    return rc;
 }
 
 int uffd_unregister(uint8_t *start, uint64_t length)
