@@ -154,6 +154,7 @@ static void read_flags(struct ram_block *b)
     if (backing_read_flags(&flags, 1))
         return;
     b->advice = parse_flags(flags.text);
+    b->map_flags = strstr(flags.text, " nr") ? MAP_NORESERVE : 0;   /* reserve=off */
 }
 
 void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length)

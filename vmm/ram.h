@@ -42,6 +42,7 @@ struct ram_block {
     struct pool *pool[VT_TIERS]; /* whose each slot is */
     bool small[VT_TIERS];       /* the file has 4 KiB pages for sure */
     unsigned advice;            /* mask of advice_table rows to give again to a new mapping */
+    int map_flags;              /* mmap()'s, without which a new mapping merges with no old one */
 };
 
 struct ram_slot {

@@ -84,8 +84,9 @@ static enum vt_status status_of(int code)
 static int map_range(const struct ram_block *b, unsigned tier, uint64_t at, uint64_t length,
                      uint64_t offset)
 {
-    void *p = mmap(b->host + at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                   b->file[tier], (off_t)(b->base[tier] + offset));
+    void *p = mmap(b->host + at, length, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_FIXED | b->map_flags, b->file[tier],
+                   (off_t)(b->base[tier] + offset));
 
     return p == MAP_FAILED ? -errno : 0;
 }

@@ -305,6 +305,7 @@ int main(int argc, char **argv)
         { "/mover/writes-follow", test_writes_follow, 0 },
         { "/mover/holes-stay-holes", test_holes_stay_holes, 0 },
         { "/mover/mappings-merge-again", test_mappings_merge_again, 0 },
+        { "/mover/mappings-merge-with-reserve-off", test_mappings_merge_again, MAP_NORESERVE },
         { "/mover/moving-where-it-is", test_moving_where_it_is, 0 },
         { "/mover/invalid", test_invalid, 0 },
         { "/mover/no-memory", test_no_memory, 0 },
