@@ -44,7 +44,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SHORT_RUN  (128u << 10)
+#define SHORT_RUN    (128u << 10)
+#define FAULT_AROUND (64u << 10)    /* what a read fault maps if it can, the kernel's default */
 
 static _Atomic uint64_t step_ns[MOVER_STEPS];
 
@@ -177,6 +178,14 @@ static void map_anew(const struct run *r, uint64_t length)
     ram_readvise(r->b, r->offset, length);
 }
 
+/* A load takes half as long as MADV_POPULATE_READ of as much; these pages are there, as they were just
+ * written. */
+static void touch(const uint8_t *start, uint64_t length)
+{
+    for (uint64_t at = 0; at < length; at += FAULT_AROUND)
+        (void)*(const volatile uint8_t *)(start + at);
+}
+
 /*
  * While userfaultfd does not know the mapping, a read fault maps sixteen small pages at once, writable;
  * a long run is mapped faster still by UFFDIO_CONTINUE.
@@ -193,7 +202,7 @@ static void map_in(const struct run *r, uint64_t length)
         return;
     }
     for (uint32_t i = 0; i < r->n_data && r->data_at[i].at < length; i++)
-        madvise(host + r->data_at[i].at, r->data[i].length, MADV_POPULATE_READ);
+        touch(host + r->data_at[i].at, r->data[i].length);
 }
 
 /* Writes down where the first `length` bytes of the run are now. */
