@@ -9,11 +9,10 @@
  */
 #include "vmm/copy.h"
 #include "common/clock.h"
+#include "common/thread.h"
 
 #include <emmintrin.h>
 #include <linux/futex.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
@@ -127,31 +126,11 @@ static void *helper(void *number)
     return NULL;
 }
 
-/* QEMU's signals are not for these threads; what memory itself raises must come through. */
-static bool start_helper(unsigned number)
-{
-    pthread_t thread;
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGSEGV);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread, NULL, helper, (void *)(uintptr_t)number);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc)
-        return false;
-    pthread_setname_np(thread, "vmtier-copy");
-    pthread_detach(thread);
-    return true;
-}
-
 void copy_set_threads(unsigned n)
 {
     unsigned helpers = n < 1 ? 0 : n > COPY_THREADS ? COPY_THREADS - 1 : n - 1;
 
-    while (crew.started < helpers && start_helper(crew.started))
+    while (crew.started < helpers && !thread_start("vmtier-copy", helper, (void *)(uintptr_t)crew.started))
         crew.started++;
     crew.wanted = helpers < crew.started ? helpers : crew.started;
 }

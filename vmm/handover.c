@@ -20,6 +20,7 @@
  * loop. Everything else is looked at in the main loop.
  */
 #include "vmm/handover.h"
+#include "common/thread.h"
 #include "vmm/letgo.h"
 #include "vmm/link.h"
 #include "vmm/memslots.h"
@@ -30,9 +31,7 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -191,24 +190,6 @@ static void *run(void *unused)
     return NULL;
 }
 
-static int start_thread(void)
-{
-    pthread_t thread;
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS);
-    sigdelset(&all, SIGSEGV);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread, NULL, run, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc)
-        return rc;
-    pthread_setname_np(thread, "vmtier-letgo");
-    return pthread_detach(thread);
-}
-
 void handover_init(void)
 {
     sem_init(&poke, 0, 0);
@@ -222,7 +203,7 @@ int handover_start(struct vt_err *err)
     if (!qemu_before_migration(link_info->major, before_migration))
         qemu_say("migrations of QEMU %u.%u are not known: switch x-ignore-shared or a cpr mode on two "
                  "seconds before a migration that needs it", link_info->major, link_info->minor);
-    rc = start_thread();
+    rc = thread_start("vmtier-letgo", run, NULL);
     return rc ? vt_fail(err, rc, "a thread: %s", strerror(rc)) : 0;
 }
 

@@ -10,6 +10,7 @@
 #include "vmm/link.h"
 #include "common/clock.h"
 #include "common/fault.h"
+#include "common/thread.h"
 #include "vmm/backing.h"
 #include "vmm/bql.h"
 #include "vmm/handover.h"
@@ -26,7 +27,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -544,26 +544,6 @@ static void *run(void *unused)
     return NULL;
 }
 
-/* QEMU's signals are its own threads' business; only what this thread itself causes reaches it. */
-static int start_thread(void)
-{
-    static const int own[] = { SIGBUS, SIGSEGV, SIGFPE, SIGILL };
-    pthread_t thread;
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
-        sigdelset(&all, own[i]);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&thread, NULL, run, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc)
-        return rc;
-    pthread_setname_np(thread, "vmtier");
-    return pthread_detach(thread);
-}
-
 int link_start(int timeout_ms, struct vt_err *err)
 {
     struct link_status s;
@@ -578,7 +558,7 @@ int link_start(int timeout_ms, struct vt_err *err)
     wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wakeup < 0)
         return vt_fail(err, errno, "eventfd: %s", strerror(errno));
-    rc = start_thread();
+    rc = thread_start("vmtier", run, NULL);
     if (rc)
         return vt_fail(err, rc, "the link thread: %s", strerror(rc));
     bql_serve(&first_done, timeout_ms);
