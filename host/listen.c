@@ -11,6 +11,7 @@
 #include "common/fault.h"
 #include "host/error.h"
 #include "host/mover/mover.h"
+#include "host/unix-path.h"
 
 #include <errno.h>
 #include <glib-unix.h>
@@ -237,24 +238,6 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-/* Removes a socket nobody listens on. */
-static bool clear_way(const struct sockaddr_un *a, GError **error)
-{
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    struct stat st;
-    bool alive = connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0;
-    bool dead = !alive && errno == ECONNREFUSED;
-
-    close(fd);
-    if (alive) {
-        g_set_error(error, VMT_ERROR, EADDRINUSE, "%s: another vmtierd listens there", a->sun_path);
-        return false;
-    }
-    if (dead && lstat(a->sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
-        unlink(a->sun_path);
-    return true;
-}
-
 bool daemon_listen(struct daemon *d, GError **error)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -264,7 +247,7 @@ bool daemon_listen(struct daemon *d, GError **error)
                     d->config->vmm_socket, sizeof(a.sun_path) - 1);
         return false;
     }
-    if (!clear_way(&a, error))
+    if (!unix_path_clear("QEMU's socket", a.sun_path, SOCK_SEQPACKET, error))
         return false;
     d->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (d->listener < 0 || bind(d->listener, (struct sockaddr *)&a, sizeof(a)) ||

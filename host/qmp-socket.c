@@ -7,6 +7,7 @@
  * needs no umask games in a program with threads) and 0660 once it listens.
  */
 #include "host/qmp-internal.h"
+#include "host/unix-path.h"
 
 #include <errno.h>
 #include <gio/gunixsocketaddress.h>
@@ -22,44 +23,6 @@ static bool fail(GError **error, const char *path, const char *why)
     return false;
 }
 
-/* 0 when somebody listens, else what connect(2) says. */
-static int probe(const char *path)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int status;
-
-    if (fd < 0) {
-        return errno;
-    }
-    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
-    status = connect(fd, (struct sockaddr *)&address, sizeof(address)) ? errno : 0;
-    close(fd);
-    return status == EAGAIN ? 0 : status;       /* EAGAIN: its queue is full, so it exists */
-}
-
-/* Makes way for a new socket file. */
-static bool clear_stale(const char *path, GError **error)
-{
-    struct stat st;
-    int status;
-
-    if (lstat(path, &st)) {
-        return errno == ENOENT || fail(error, path, g_strerror(errno));
-    }
-    if (!S_ISSOCK(st.st_mode)) {
-        return fail(error, path, "the file exists and is not a socket; give another path");
-    }
-    status = probe(path);
-    if (status == 0) {
-        return fail(error, path, "another daemon listens there; stop it or give another path");
-    }
-    if (status != ECONNREFUSED) {
-        return fail(error, path, g_strerror(status));
-    }
-    return unlink(path) == 0 || fail(error, path, g_strerror(errno));
-}
-
 static bool bind_and_listen(GSocket *socket, const char *path, GError **error)
 {
     g_autoptr(GSocketAddress) address = g_unix_socket_address_new(path);
@@ -67,7 +30,7 @@ static bool bind_and_listen(GSocket *socket, const char *path, GError **error)
     if (fchmod(g_socket_get_fd(socket), 0600)) {
         return fail(error, path, g_strerror(errno));
     }
-    if (!clear_stale(path, error)) {
+    if (!unix_path_clear("QMP socket", path, SOCK_STREAM, error)) {
         return false;
     }
     if (!g_socket_bind(socket, address, FALSE, error) || !g_socket_listen(socket, error)) {

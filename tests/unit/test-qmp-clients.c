@@ -162,7 +162,7 @@ static void test_refused_paths(struct fixture *f, gconstpointer data)
     g_autofree char *name = g_strnfill(120, 'x');
 
     (void)data;
-    expect_no_server(f->path, "another daemon listens");
+    expect_no_server(f->path, "another vmtierd listens");
     g_assert_true(g_file_set_contents(file, "precious", -1, NULL));
     expect_no_server(file, "not a socket");
     g_assert_true(g_file_test(file, G_FILE_TEST_EXISTS));

@@ -407,7 +407,7 @@ static void test_second_daemon(void)
 
     rig_start_daemon(rig, small);
     daemon_refuses(rig->lab, (const char *const[]){ "--vmm-socket", rig->daemon->vmm_socket, NULL },
-                   "vmtierd: *vmm.sock: another vmtierd listens there");
+                   "vmtierd: *vmm.sock: another vmtierd listens there*");
     daemon_refuses(rig->lab, (const char *const[]){ "--qmp-socket", rig->daemon->qmp_socket, NULL },
                    "vmtierd: *qmp.sock: *");
     rig_start_vm(rig, (struct vm_options){ 0 });
