@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Kernel ABI newer than the headers of Debian 12 (Linux 6.1). Numbers from Linux
- * include/uapi/linux/fs.h (PAGEMAP_SCAN, 6.7) and include/uapi/linux/userfaultfd.h (6.4).
+ * include/uapi/linux/fs.h (PAGEMAP_SCAN, 6.7), include/uapi/linux/userfaultfd.h (6.4) and
+ * include/uapi/linux/kvm.h (6.8).
  */
 #ifndef VMTIER_UAPI_H
 #define VMTIER_UAPI_H
@@ -31,6 +32,10 @@ struct pm_scan_arg {
 
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
 #endif
+
+/* Its argument begins like that of KVM_SET_USER_MEMORY_REGION. */
+#define VT_KVM_SET_USER_MEMORY_REGION2 0x40a0ae49u
+#define VT_KVM_REGION2_SIZE            160u
 
 /* Linux 6.5, include/uapi/linux/mman.h; the number is the same on all architectures. */
 #define VT_SYS_CACHESTAT 451

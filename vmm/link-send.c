@@ -254,7 +254,8 @@ static int send_harvest_end(const struct reply *r)
     m->generation = ram_generation();
     last = now;
     refault_get_cost(&m->cpu_ns[VT_SRC_REFAULT], &m->events[VT_SRC_REFAULT]);
-    dirty_get_cost(&m->cpu_ns[VT_SRC_DIRTY], &m->events[VT_SRC_DIRTY]);
+    dirty_get_cost(&m->cpu_ns[VT_SRC_DIRTY], &m->events[VT_SRC_DIRTY],
+                   &m->vcpu_ns[VT_SRC_DIRTY]);
     sample_get_cost(&m->cpu_ns[VT_SRC_SAMPLE], &m->events[VT_SRC_SAMPLE]);
     return wire_send(r->fd, &out, SEND_MS, r->err);
 }

@@ -13,6 +13,7 @@
 #include "common/thread.h"
 #include "vmm/backing.h"
 #include "vmm/bql.h"
+#include "vmm/dirty.h"
 #include "vmm/handover.h"
 #include "vmm/letgo.h"
 #include "vmm/memslots.h"
@@ -185,6 +186,15 @@ static int take_welcome(int fd, struct vt_err *err)
     return rc;
 }
 
+/* What a source costs the guest ends with it. */
+static void set_sources(uint32_t sources, uint32_t sample_period)
+{
+    atomic_store(&active_sources, sources);
+    sample_set_period(sources & (1u << VT_SRC_SAMPLE) ? sample_period : 0);
+    if (!(sources & (1u << VT_SRC_DIRTY)))
+        dirty_stop();
+}
+
 static int take_terms(const struct vt_welcome *w, struct vt_err *err)
 {
     uint64_t g = w->granule;
@@ -198,8 +208,7 @@ static int take_terms(const struct vt_welcome *w, struct vt_err *err)
     if (!ram_granule())
         ram_set_granule(g);
     memcpy(tier_names, w->tier, sizeof(tier_names));
-    atomic_store(&active_sources, w->sources);
-    sample_set_period(w->sources & (1u << VT_SRC_SAMPLE) ? w->sample_period : 0);
+    set_sources(w->sources, w->sample_period);
     return 0;
 }
 
@@ -420,8 +429,7 @@ static int on_set(int fd, struct wire_msg *m, struct vt_err *err)
     (void)err;
     if (m->set.freeze)
         letgo_freeze("frozen by the daemon");
-    atomic_store(&active_sources, m->set.sources);
-    sample_set_period(m->set.sources & (1u << VT_SRC_SAMPLE) ? m->set.sample_period : 0);
+    set_sources(m->set.sources, m->set.sample_period);
     return 0;
 }
 
@@ -514,6 +522,7 @@ static bool session(void)
         if (!attach(fd, &err))
             serve(fd, &err);
         close(fd);
+        dirty_stop();
         mover_give_back();
     }
     link_get_status(&s);

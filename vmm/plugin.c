@@ -12,6 +12,7 @@
 #include "vmm/discard.h"
 #include "vmm/fence.h"
 #include "vmm/handover.h"
+#include "vmm/kvmlog.h"
 #include "vmm/letgo.h"
 #include "vmm/link.h"
 #include "vmm/memslots.h"
@@ -194,6 +195,8 @@ static int start(int argc, char **argv, struct vt_err *err)
         rc = start_fence(err);
     if (!rc)
         rc = letgo_init(err);
+    if (!rc)
+        rc = kvmlog_init(err);
     if (!rc && plugin_options.required)
         rc = link_probe(err);
     return rc;

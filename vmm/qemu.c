@@ -90,6 +90,7 @@ typedef bool flatview_fn(qemu_int128 start, qemu_int128 length, void *mr, uint64
     F(bool, bql_locked, (void)) \
     F(void, bql_lock_impl, (const char *, int)) \
     F(void, bql_unlock, (void)) \
+    F(bool, kvm_dirty_ring_enabled, (void)) \
     F(const char *, qemu_get_vm_name, (void))
 
 #define DECLARE(ret, name, args) static ret(*q_##name) args;
@@ -327,6 +328,11 @@ int qemu_dirty_start(uint8_t *host, bool on)
         return -ENOENT;
     q_memory_region_set_log(mr, on, DIRTY_CLIENT_VGA);
     return 0;
+}
+
+bool qemu_dirty_ring(void)
+{
+    return q_kvm_dirty_ring_enabled && q_kvm_dirty_ring_enabled();
 }
 
 int qemu_dirty_take(uint8_t *host, uint64_t offset, uint64_t length, qemu_dirty_fn fn, void *opaque)

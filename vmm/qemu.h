@@ -90,6 +90,9 @@ typedef void (*qemu_dirty_fn)(uint64_t offset, void *opaque);
 /* Calls fn (NULL: nobody) for each 4 KiB page of the range written since the last call. BQL. */
 int qemu_dirty_take(uint8_t *host, uint64_t offset, uint64_t length, qemu_dirty_fn fn, void *opaque);
 
+/* -accel kvm,dirty-ring-size=: there is no bitmap in the kernel. Only where KVM is in use. */
+bool qemu_dirty_ring(void);
+
 /*
  * Migration, as far as it touches what placement stands on (qemu-migration.c). What a QEMU does not
  * have is off. BQL.

@@ -10,6 +10,7 @@
 #include "vmm/dirty.h"
 #include "vmm/discard.h"
 #include "vmm/fence.h"
+#include "vmm/kvmlog.h"
 #include "vmm/letgo.h"
 #include "vmm/link.h"
 #include "vmm/mover.h"
@@ -191,10 +192,46 @@ static void put_sources(FILE *f)
     fputc(']', f);
 }
 
+static void put_dirty(FILE *f)
+{
+    struct dirty_stats d;
+    struct kvmlog_stats k;
+
+    dirty_get_stats(&d);
+    kvmlog_get_stats(&k);
+    fprintf(f, ", \"dirty\": {\"route\": \"%s\", \"reason\": ", d.route);
+    put_string(f, d.why);
+    fprintf(f, ", \"passes\": %llu, \"pages\": %llu, \"bql-max-ns\": %llu, "
+            "\"bql-start-max-ns\": %llu, \"memslots\": %llu, \"logged\": %llu, \"shared\": %llu, "
+            "\"reads\": %llu, \"clears\": %llu, \"hold-max-ns\": %llu}",
+            (unsigned long long)d.passes, (unsigned long long)d.pages,
+            (unsigned long long)d.bql_max_ns, (unsigned long long)d.bql_start_ns,
+            (unsigned long long)k.slots, (unsigned long long)k.logged,
+            (unsigned long long)k.shared, (unsigned long long)k.reads,
+            (unsigned long long)k.clears, (unsigned long long)k.hold_max_ns);
+}
+
+#define BITMAP_MOST (256ull << 20)      /* bytes of RAM whose pages an answer lists */
+
+/* Page i is bit i % 8 of byte i / 8; each byte has two digits. */
+static char *say_pages(int64_t n, const uint8_t *bits, uint64_t pages, struct vt_err *err)
+{
+    struct text t;
+
+    if (!begin(&t, err))
+        return NULL;
+    fprintf(t.f, "{\"pages\": %lld, \"bitmap\": \"", (long long)n);
+    for (uint64_t i = 0; i < (pages + 7) / 8; i++)
+        fprintf(t.f, "%02x", bits[i]);
+    fputs("\"}", t.f);
+    return finish(&t);
+}
+
 static char *query_dirty(const struct qemu_args *args, struct vt_err *err)
 {
     const char *block;
     uint64_t offset, length;
+    uint8_t *bits = NULL;
     char *out = NULL;
     int64_t n;
 
@@ -203,11 +240,16 @@ static char *query_dirty(const struct qemu_args *args, struct vt_err *err)
         vt_fail(err, EINVAL, "what=dirty needs block, offset and length");
         return NULL;
     }
-    n = dirty_count(block, offset, length);
+    if (length <= BITMAP_MOST)
+        bits = calloc(1, length / 4096 / 8 + 1);
+    n = dirty_count(block, offset, length, bits);
     if (n < 0)
         vt_fail(err, (int)-n, "dirty log of block '%s': %s", block, strerror((int)-n));
+    else if (bits)
+        out = say_pages(n, bits, length / 4096, err);
     else if (asprintf(&out, "{\"pages\": %lld}", (long long)n) < 0)
         vt_fail(err, ENOMEM, "out of memory");
+    free(bits);
     return out;
 }
 
@@ -229,6 +271,7 @@ static char *query_status(struct vt_err *err)
     fprintf(t.f, ", \"connects\": %u", s.connects);
     put_layout(t.f);
     put_counters(t.f);
+    put_dirty(t.f);
     put_sources(t.f);
     fputc('}', t.f);
     return finish(&t);
