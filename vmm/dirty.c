@@ -121,6 +121,7 @@ static struct {
 } logs[VT_BLOCKS];
 static uint32_t next_block;         /* where the next bottom half goes on */
 static uint64_t next_offset, chunk = CHUNK_LEAST;
+static bool any_read;
 
 static atomic_bool pending;
 static _Atomic uint64_t due_ns;     /* not before */
@@ -174,19 +175,19 @@ static void read_chunk(struct target *t)
         atomic_fetch_sub(&tokens, (int64_t)(length / 4096 / ARM_SHARE));
     } else {
         next_offset = at + length;
+        any_read = true;
     }
 }
 
-static void advance(const struct target *t)
+/* The end of the table is the end of a pass, if anything was read in it. */
+static void next_entry(void)
 {
-    if (t->usable && next_offset < t->length)
-        return;
     next_offset = 0;
-    next_block++;
-    if (next_block == VT_BLOCKS) {
-        next_block = 0;
-        atomic_fetch_add(&stats.passes, 1);
-    }
+    next_block = (next_block + 1) % VT_BLOCKS;
+    if (next_block)
+        return;
+    atomic_fetch_add(&stats.passes, any_read);
+    any_read = false;
 }
 
 /* Chunks get shorter if that helps; where it does not, there is a longer wait. */
@@ -215,7 +216,8 @@ static void collect_chunk(void)
         read_chunk(&t);
         keep_short(clock_ns(CLOCK_MONOTONIC) - start);
     }
-    advance(&t);
+    if (!t.usable || next_offset >= t.length)
+        next_entry();
     atomic_fetch_add(&stats.cpu_ns, cpu_ns() - cpu);
 }
 
@@ -247,7 +249,7 @@ static void harvest_qemu(void)
         return;
     ram_lock();                     /* a bottom half is not spent on an entry that is not in use */
     for (int i = 0; i < VT_BLOCKS && !ram_blocks()[next_block].used; i++)
-        next_block = (next_block + 1) % VT_BLOCKS;
+        next_entry();
     ram_unlock();
     qemu_bh(collect, NULL);
 }
