@@ -7,7 +7,8 @@
  * short, and a slot that does not fit into it is punched instead of being kept.
  *
  * A slot that could not be punched is no hole: its contents would show through where the next granule
- * has holes. It is STALE, and taken as a spare one is; punching it is tried again when others are.
+ * has holes. It is STALE, and taken as a spare one is; punching it is tried again when others are. If
+ * somebody may still be looking at its memory it is HELD instead, and nobody's until it is a hole.
  */
 #include "vmm/pool.h"
 #include "common/fault.h"
@@ -23,7 +24,8 @@
 #define AGAIN  4096                 /* slots looked at for stale ones at a time */
 #define EMPTY  0u
 #define SPARE  UINT32_MAX
-#define STALE  (UINT32_MAX - 1)     /* else: the granule's number in its block, plus 1 */
+#define STALE  (UINT32_MAX - 1)
+#define HELD   (UINT32_MAX - 2)     /* else: the granule's number in its block, plus 1 */
 
 struct range {
     uint32_t first, n;
@@ -34,7 +36,7 @@ struct pool {
     uint8_t *mapped;                /* flags: see pool_is_mapped() */
     uint32_t slots;
     uint32_t hint;                  /* where the search for an empty slot begins */
-    uint32_t stale, again;          /* how many; where to look next */
+    uint32_t stale, again;          /* how many, those held as well; where to look next */
     uint32_t n;
     struct range spare[RANGES];
 };
@@ -82,7 +84,7 @@ uint32_t pool_owner(const struct ram_block *b, unsigned tier, uint32_t slot)
 {
     uint32_t owner = b->pool[tier]->owner[slot];
 
-    return owner == EMPTY || owner >= STALE ? UINT32_MAX : owner - 1;
+    return owner == EMPTY || owner >= HELD ? UINT32_MAX : owner - 1;
 }
 
 bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
@@ -306,8 +308,8 @@ bool pool_take_exact(struct ram_block *b, unsigned tier, uint32_t slot, bool *sp
 
 /* --- giving back ------------------------------------------------------------------------------------ */
 
-/* The slots are nobody's, and no spare ones, afterwards. */
-static bool punch(const struct ram_block *b, unsigned tier, struct range r)
+/* The slots are nobody's, and no spare ones, afterwards; `failed` if they could not be punched. */
+static bool punch(const struct ram_block *b, unsigned tier, struct range r, uint32_t failed)
 {
     uint64_t offset = r.first * ram_granule(), length = r.n * ram_granule();
     struct pool *p = b->pool[tier];
@@ -320,7 +322,7 @@ static bool punch(const struct ram_block *b, unsigned tier, struct range r)
             fallocate(b->file[tier], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                       (off_t)(b->base[tier] + offset), (off_t)length);
     for (uint32_t i = 0; i < r.n; i++)
-        p->owner[r.first + i] = stale ? STALE : EMPTY;
+        p->owner[r.first + i] = stale ? failed : EMPTY;
     if (stale)
         count_stale(p, tier, r.n);
     return !stale;
@@ -332,22 +334,21 @@ static void punch_stale(struct ram_block *b, unsigned tier)
     bool ok = true;
 
     for (uint32_t i = 0; ok && p->stale && i < AGAIN; i++) {
-        uint32_t s = p->again++ % p->slots;
+        uint32_t s = p->again++ % p->slots, is = p->owner[s];
 
-        if (p->owner[s] != STALE)
+        if (is != STALE && is != HELD)
             continue;
         count_stale(p, tier, -1);
-        ok = punch(b, tier, (struct range){ s, 1 });
+        ok = punch(b, tier, (struct range){ s, 1 }, is);
     }
 }
 
-static void give(struct ram_block *b, unsigned tier, struct range r, bool keep)
+static void give(struct ram_block *b, unsigned tier, struct range r)
 {
     struct pool *p = b->pool[tier];
-    bool kept = keep && add_spare(p, r);
 
-    if (!kept) {
-        punch(b, tier, r);
+    if (!add_spare(p, r)) {
+        punch(b, tier, r, STALE);
         return;
     }
     for (uint32_t i = 0; i < r.n; i++)
@@ -360,14 +361,14 @@ void pool_give(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
     uint32_t common = common_slots(b);
 
     if (first < common)
-        give(b, tier, (struct range){ first, n < common - first ? n : common - first }, true);
+        give(b, tier, (struct range){ first, n < common - first ? n : common - first });
     if (first + n > common)
-        give(b, tier, (struct range){ common, 1 }, false);
+        punch(b, tier, (struct range){ common, 1 }, STALE);
 }
 
 void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
 {
-    give(b, tier, (struct range){ first, n }, false);
+    punch(b, tier, (struct range){ first, n }, HELD);
 }
 
 /* From the end of the list, where there is least to move up. */
@@ -381,7 +382,7 @@ static void trim_block(struct ram_block *b, unsigned tier, uint64_t bytes)
 
         if (over < r.n)
             r = (struct range){ r.first + r.n - (uint32_t)over, (uint32_t)over };
-        punch(b, tier, r);
+        punch(b, tier, r, STALE);
         last->n -= r.n;
         p->n -= last->n == 0;
         atomic_fetch_sub(&spare_bytes[tier], r.n * ram_granule());

@@ -188,6 +188,27 @@ static void test_fault(struct two_tiers *f, gconstpointer unused)
     assert_slots(pool_take(f->b, 1, 0, 1, false), 0, 1, false);
 }
 
+/* What somebody may still be sending is nobody's next memory, even if it cannot be got rid of. */
+static void test_held(struct two_tiers *f, gconstpointer unused)
+{
+    bool spare;
+
+    (void)unused;
+    take(f, 0, SLOTS - 1, false);
+    g_assert_cmpint(fault_set("punch=EIO:1:0", NULL), ==, 0);
+    pool_drop(f->b, 1, 10, 2);
+    g_assert_cmpuint(pool_take(f->b, 1, 10, 1, false).n, ==, 0);
+    g_assert_cmpuint(pool_take(f->b, 1, 50, 1, false).n, ==, 0);
+    g_assert_false(pool_take_exact(f->b, 1, 11, &spare));
+    g_assert_cmpuint(pool_owner(f->b, 1, 10), ==, UINT32_MAX);
+    pool_trim(1, 0);
+    g_assert_cmpuint(pool_take(f->b, 1, 10, 1, false).n, ==, 0);
+    g_assert_cmpint(fault_set("", NULL), ==, 0);
+    pool_trim(1, 0);
+    g_assert_cmpuint(pool_spare(1), ==, 0);
+    assert_slots(pool_take(f->b, 1, 10, 2, false), 10, 2, false);
+}
+
 static void add(const char *path, void (*fn)(struct two_tiers *f, gconstpointer unused))
 {
     g_test_add(path, struct two_tiers, NULL, set_up, fn, tear_down);
@@ -207,5 +228,6 @@ int main(int argc, char **argv)
     add("/pool/many-ranges", test_many_ranges);
     add("/pool/random", test_random);
     add("/pool/fault", test_fault);
+    add("/pool/held", test_held);
     return g_test_run();
 }
