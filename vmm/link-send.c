@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The messages this side sends: see include/vmtier/wire.h for their order. Link thread only. */
+/*
+ * The messages this side sends: see include/vmtier/wire.h for their order. Link thread only. The layout is
+ * in link-layout.c.
+ */
 #include "common/clock.h"
 #include "vmm/backing.h"
 #include "vmm/dirty.h"
@@ -17,9 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define SEND_MS   5000          /* a daemon that does not read for so long is gone */
-#define LOCKED_MS 50            /* the same while ram_lock() is held */
 
 static struct wire_msg out;
 
@@ -43,7 +43,7 @@ int link_send_hello(int fd, struct vt_err *err)
             h->sources |= 1u << s;
         memcpy(h->no_source[s], plugin_no_source[s], VT_NAME);
     }
-    return wire_send(fd, &out, SEND_MS, err);
+    return wire_send(fd, &out, LINK_SEND_MS, err);
 }
 
 int link_send_frozen(int fd, int code, const char *text, struct vt_err *err)
@@ -52,41 +52,18 @@ int link_send_frozen(int fd, int code, const char *text, struct vt_err *err)
     wire_start(&out, VT_FROZEN, 0, sizeof(out.text));
     out.text.code = (uint32_t)code;
     snprintf(out.text.text, sizeof(out.text.text), "%s", text);
-    return wire_send(fd, &out, SEND_MS, err);
+    return wire_send(fd, &out, LINK_SEND_MS, err);
 }
 
-/* --- layout ------------------------------------------------------------------------------------- */
-
-static int send_block(int fd, const struct ram_block *b, uint32_t id, struct vt_err *err)
-{
-    struct vt_block *m = &out.block;
-
-    memset(m, 0, sizeof(*m));
-    wire_start(&out, VT_BLOCK, 0, sizeof(*m));
-    m->length = b->length;
-    m->host = (uintptr_t)b->host;
-    m->id = id;
-    m->first = b->first;
-    m->count = b->count;
-    m->page_size = b->page_size;
-    m->fresh = b->fresh;
-    memcpy(m->base, b->base, sizeof(m->base));
-    memcpy(m->name, b->name, sizeof(m->name));
-    for (unsigned t = 0; t < VT_TIERS; t++)
-        if (b->file[t] >= 0) {
-            m->files |= 1u << t;
-            out.fd[out.n_fds++] = b->file[t];
-        }
-    return wire_send(fd, &out, LOCKED_MS, err);
-}
+/* --- what kind of memory it is ------------------------------------------------------------------ */
 
 /* Nothing of a block that was not yet looked at: its turn comes with the next layout. */
-static int send_backing(int fd, uint32_t id, uint32_t first, int timeout_ms, struct vt_err *err)
+static int send_backing(int fd, uint32_t id, uint32_t first, struct vt_err *err)
 {
     if (!backing_get(id, first, &out.backing))
         return 0;
     wire_start(&out, VT_BACKING, 0, sizeof(out.backing));
-    return wire_send(fd, &out, timeout_ms, err);
+    return wire_send(fd, &out, LINK_SEND_MS, err);
 }
 
 int link_send_backings(int fd, struct vt_err *err)
@@ -103,96 +80,8 @@ int link_send_backings(int fd, struct vt_err *err)
     ram_unlock();
     for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
         if (there[i])
-            rc = send_backing(fd, i, first[i], SEND_MS, err);
+            rc = send_backing(fd, i, first[i], err);
     return rc;
-}
-
-static int send_gone(int fd, uint32_t id, struct vt_err *err)
-{
-    memset(&out.block_gone, 0, sizeof(out.block_gone));
-    wire_start(&out, VT_BLOCK_GONE, 0, sizeof(out.block_gone));
-    out.block_gone.id = id;
-    return wire_send(fd, &out, LOCKED_MS, err);
-}
-
-static int send_slots(int fd, struct vt_err *err)
-{
-    struct vt_slots *m = &out.slots;
-    uint32_t n = (uint32_t)ram_slots.n;
-
-    static_assert(RAM_SLOTS <= VT_SLOTS_MAX, "the daemon takes all slots");
-    static_assert(sizeof(*m) + RAM_SLOTS * sizeof(m->slot[0]) <= VT_WIRE_MAX, "slots fit");
-    wire_start(&out, VT_SLOTS, 0, sizeof(*m) + n * sizeof(m->slot[0]));
-    m->count = n;
-    m->more = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        const struct ram_slot *s = &ram_slots.slot[i];
-
-        m->slot[i] = (struct vt_slot){ s->gpa, s->length, s->offset, (uint32_t)s->block, 0 };
-    }
-    return wire_send(fd, &out, LOCKED_MS, err);
-}
-
-static int send_placement(int fd, const struct ram_block *b, struct vt_err *err)
-{
-    const uint32_t most = wire_room(sizeof(out.placement), 1);
-    int rc = 0;
-
-    for (uint32_t done = 0; !rc && done < b->count;) {
-        uint32_t n = b->count - done < most ? b->count - done : most;
-
-        wire_start(&out, VT_PLACEMENT, 0, sizeof(out.placement) + n);
-        out.placement.first = b->first + done;
-        out.placement.count = n;
-        memcpy(out.placement.tier, ram_tier + b->first + done, n);
-        rc = wire_send(fd, &out, LOCKED_MS, err);
-        done += n;
-    }
-    return rc;
-}
-
-static int send_whole_layout(int fd, struct vt_err *err)
-{
-    static bool told[VT_BLOCKS];    /* a daemon knows it; a new one may hear of a block it never had */
-    struct ram_block *all = ram_blocks();
-    int rc = 0;
-
-    for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
-        if (all[i].used && all[i].present) {
-            rc = send_block(fd, &all[i], i, err);
-            if (!rc)
-                rc = send_backing(fd, i, all[i].first, LOCKED_MS, err);
-            told[i] = true;
-        } else if (told[i]) {
-            rc = send_gone(fd, i, err);
-            told[i] = false;
-        }
-    if (!rc)
-        rc = send_slots(fd, err);
-    for (uint32_t i = 0; !rc && i < VT_BLOCKS; i++)
-        if (all[i].used && all[i].present)
-            rc = send_placement(fd, &all[i], err);
-    return rc;
-}
-
-/*
- * ram_lock() is held while the messages go out, so that they fit together. The main loop may want
- * that lock, so a daemon that does not read loses the link at once here.
- */
-int link_send_layout(int fd, struct vt_err *err)
-{
-    int rc;
-
-    backing_refresh();
-    ram_lock();
-    rc = send_whole_layout(fd, err);
-    ram_unlock();
-    if (rc)
-        return rc;
-    wire_start(&out, VT_LAYOUT_END, 0, sizeof(out.layout_end));
-    out.layout_end.generation = ram_generation();
-    out.layout_end.pad = 0;
-    return wire_send(fd, &out, SEND_MS, err);
 }
 
 /* --- observations --------------------------------------------------------------------------------- */
@@ -236,7 +125,7 @@ static int send_seen(const struct reply *r)
         out.obs.count = n;
         out.obs.pad = 0;
         memcpy(out.obs.obs, seen.obs + done, n * sizeof(out.obs.obs[0]));
-        rc = wire_send(r->fd, &out, SEND_MS, r->err);
+        rc = wire_send(r->fd, &out, LINK_SEND_MS, r->err);
         done += n;
     }
     return rc;
@@ -257,7 +146,7 @@ static int send_harvest_end(const struct reply *r)
     dirty_get_cost(&m->cpu_ns[VT_SRC_DIRTY], &m->events[VT_SRC_DIRTY],
                    &m->vcpu_ns[VT_SRC_DIRTY]);
     sample_get_cost(&m->cpu_ns[VT_SRC_SAMPLE], &m->events[VT_SRC_SAMPLE]);
-    return wire_send(r->fd, &out, SEND_MS, r->err);
+    return wire_send(r->fd, &out, LINK_SEND_MS, r->err);
 }
 
 int link_send_harvest(int fd, const struct wire_msg *request, struct vt_err *err)
@@ -296,5 +185,5 @@ int link_send_moved(int fd, const struct wire_msg *request, struct vt_err *err)
     out.move.pages = cost.pages;
     for (unsigned i = 0; i < VT_TIERS; i++)
         out.move.spare[i] = pool_spare(i);
-    return wire_send(fd, &out, SEND_MS, err);
+    return wire_send(fd, &out, LINK_SEND_MS, err);
 }

@@ -35,7 +35,9 @@ uint32_t link_sources(void);
 const char *link_tier_name(unsigned tier);
 int link_tier_number(const char *name);
 
-/* --- the messages (link-send.c) --------------------------------------------------------------- */
+/* --- the messages (link-send.c, link-layout.c) ------------------------------------------------ */
+
+#define LINK_SEND_MS 5000       /* a daemon that does not read for so long is gone */
 
 /* Each sends on fd; 0 or a negative errno with *err. */
 int link_send_hello(int fd, struct vt_err *err);
