@@ -21,6 +21,7 @@
  */
 #include "vmm/handover.h"
 #include "common/thread.h"
+#include "vmm/announce.h"
 #include "vmm/letgo.h"
 #include "vmm/link.h"
 #include "vmm/memslots.h"
@@ -76,9 +77,9 @@ static bool bring_home(void)
 
 /* --- the main loop's part ---------------------------------------------------------------------------- */
 
-static void announce(void)
+static void tell_world(void)
 {
-    char reason[VT_TEXT], data[VT_TEXT + 32];
+    char reason[VT_TEXT];
     bool held = letgo_holds(reason);
 
     if (held == announced)
@@ -88,8 +89,7 @@ static void announce(void)
         qemu_say("tiering lets go: %s", reason);
     else
         qemu_say("tiering goes on");
-    snprintf(data, sizeof(data), "{\"reason\": \"%s\"}", reason);
-    qemu_event(held ? "X_VMTIER_FROZEN" : "X_VMTIER_THAWED", data);
+    announce(ANNOUNCE_FREEZE, held ? "X_VMTIER_FROZEN" : "X_VMTIER_THAWED", reason);
     if (!held)
         plugin_look_at_devices();       /* what was found meanwhile froze nothing */
     link_notify();
@@ -122,7 +122,8 @@ static void look_and_tell(void *unused)
     (void)unused;
     atomic_store(&look_pending, false);
     look();
-    announce();
+    tell_world();
+    announce_waiting();
 }
 
 /* Any thread, any lock: the rest happens in ours. */

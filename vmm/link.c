@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/fault.h"
 #include "common/thread.h"
+#include "vmm/announce.h"
 #include "vmm/backing.h"
 #include "vmm/bql.h"
 #include "vmm/dirty.h"
@@ -101,29 +102,21 @@ void link_notify(void)
 /* --- events in QEMU's monitor ------------------------------------------------------------------- */
 
 struct event {
-    const char *name;
-    char data[600];
+    enum announce_about about;
+    const char *name, *reason;
 };
 
 static void emit_event(void *opaque)
 {
-    struct event *e = opaque;
+    const struct event *e = opaque;
 
-    qemu_event(e->name, e->data);
+    announce(e->about, e->name, e->reason);
 }
 
-/* The reason goes into JSON: quotes and backslashes become apostrophes and slashes. */
-static void announce(const char *name, const char *reason)
+static void tell_monitors(enum announce_about about, const char *name, const char *reason)
 {
-    struct event e = { .name = name };
-    char clean[VT_TEXT];
-    size_t i;
+    struct event e = { about, name, reason };
 
-    for (i = 0; i < sizeof(clean) - 1 && reason[i]; i++)
-        clean[i] = reason[i] == '"' ? '\'' : reason[i] == '\\' ? '/' :
-                   (unsigned char)reason[i] < ' ' ? ' ' : reason[i];
-    clean[i] = '\0';
-    snprintf(e.data, sizeof(e.data), "{\"reason\": \"%s\"}", clean);
     bql_call(emit_event, &e);
 }
 
@@ -358,7 +351,7 @@ static int on_ready(int fd, struct wire_msg *m, struct vt_err *err)
     (void)m;
     set_status(true, true, "");
     bql_done(&first_done);
-    announce("X_VMTIER_ATTACHED", "");
+    tell_monitors(ANNOUNCE_LINK, "X_VMTIER_ATTACHED", "");
     backing_refresh();          /* there are more files now */
     return link_send_backings(fd, err);
 }
@@ -417,7 +410,7 @@ static int on_move(int fd, struct wire_msg *m, struct vt_err *err)
 
     is = mover_frozen(after);
     if (!was && is) {
-        announce("X_VMTIER_FROZEN", after);
+        tell_monitors(ANNOUNCE_FREEZE, "X_VMTIER_FROZEN", after);
         link_notify();
     }
     return rc;
@@ -528,7 +521,7 @@ static bool session(void)
     link_get_status(&s);
     set_status(false, false, err.text);
     if (s.attached)
-        announce("X_VMTIER_DETACHED", err.text);
+        tell_monitors(ANNOUNCE_LINK, "X_VMTIER_DETACHED", err.text);
     else
         bql_done(&first_done);      /* refused, or nobody there: the machine need not wait */
     return s.attached;

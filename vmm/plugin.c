@@ -9,6 +9,7 @@
  */
 #include "vmm/plugin.h"
 #include "common/fault.h"
+#include "vmm/announce.h"
 #include "vmm/discard.h"
 #include "vmm/fence.h"
 #include "vmm/handover.h"
@@ -91,7 +92,6 @@ static int set_options(int argc, char **argv, struct vt_err *err)
 bool plugin_check_devices(void)
 {
     struct vt_err err = { 0 };
-    char data[VT_TEXT + 32];
 
     if (!memslots_check_devices(&err)) {
         device_in_the_way = false;
@@ -104,8 +104,7 @@ bool plugin_check_devices(void)
         return false;
     device_in_the_way = true;
     qemu_say("%s", err.text);
-    snprintf(data, sizeof(data), "{\"reason\": \"%.200s\"}", err.text);
-    qemu_event("X_VMTIER_FROZEN", data);
+    announce(ANNOUNCE_FREEZE, "X_VMTIER_FROZEN", err.text);
     link_notify();
     return false;
 }

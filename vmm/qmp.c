@@ -6,6 +6,7 @@
 #include "vmm/qmp.h"
 #include "common/filekind.h"
 #include "common/version.h"
+#include "vmm/announce.h"
 #include "vmm/backing.h"
 #include "vmm/dirty.h"
 #include "vmm/discard.h"
@@ -298,7 +299,7 @@ static void freeze_now(void)
 
     letgo_freeze("frozen through x-vmtier-set");
     if (!was)
-        qemu_event("X_VMTIER_FROZEN", "{\"reason\": \"frozen through x-vmtier-set\"}");
+        announce(ANNOUNCE_FREEZE, "X_VMTIER_FROZEN", "frozen through x-vmtier-set");
 }
 
 static char *set(const struct qemu_args *args, struct vt_err *err)
