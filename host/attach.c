@@ -167,8 +167,12 @@ int vm_place_new(struct vm *vm, struct vt_err *err)
 /* Waits for LAYOUT_END, or for QEMU to say that it cannot be tiered. */
 static int await_layout(struct vm *vm, struct vt_err *err)
 {
+    const gint64 end = g_get_monotonic_time() + LINK_MS * 1000;
+
     while (!vm->layout_known && vm->stats.state != VM_REFUSED) {
-        int rc = wire_recv(vm->link, &vm->in, LINK_MS, err);
+        gint64 left_ms = (end - g_get_monotonic_time()) / 1000;
+        int rc = left_ms > 0 ? wire_recv(vm->link, &vm->in, (int)left_ms, err) :
+                 vt_fail(err, ETIMEDOUT, "QEMU's layout has no end after %d s", LINK_MS / 1000);
 
         if (!rc)
             rc = vm_take_news(vm, err);

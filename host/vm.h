@@ -130,6 +130,9 @@ struct vm {
     bool layout_known;          /* LAYOUT_END has come since the last placement */
     bool placed;                /* READY was sent */
     bool refused;               /* REFUSE was sent */
+    gint64 deadline_us;         /* monotonic: when the answer to the last message has to be there */
+    bool unsaid;                /* that it froze is still to be told */
+    gint64 said_us;             /* monotonic: when it was told last; 0: never */
     struct vm_block block[VT_BLOCKS];
     struct ledger ledger;
     struct heat heat;
@@ -212,7 +215,10 @@ int vm_send(struct vm *vm, struct vt_err *err);     /* vm->out */
  */
 int vm_take_news(struct vm *vm, struct vt_err *err);
 
-/* Next message into vm->in that is no news. -EAGAIN: none within timeout_ms. */
+/*
+ * Next message into vm->in that is no news. -EAGAIN: none within timeout_ms, which is 0 or more than is left of
+ * LINK_MS since the last vm_send(); -ETIMEDOUT: there was only news all that time.
+ */
 int vm_receive(struct vm *vm, int timeout_ms, struct vt_err *err);
 
 #endif
