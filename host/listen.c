@@ -4,7 +4,8 @@
  *
  * A connection that says nothing is closed after SILENCE_S seconds. The peer must be who may talk to
  * the socket by its file mode; the pid that counts is the kernel's (SO_PEERCRED), not the one in
- * HELLO.
+ * HELLO. A process, and a user, may have so many links and no more, so that one that takes all it can
+ * get leaves some to the others; a QEMU needs one, and another for a moment.
  */
 #include "host/daemon.h"
 
@@ -24,23 +25,56 @@
 #define SILENCE_S   5
 #define VMS_MOST    1024
 #define GUESTS_MOST 64          /* connections before HELLO: a flood leaves descriptors for VMs */
+#define USERS_MOST  (GUESTS_MOST / 2)   /* of these, one user's */
+#define PIDS_MOST   8           /* links of one process, VMs included */
 
 /* A connection before HELLO. */
 struct guest {
     struct daemon *daemon;
     int fd;
+    struct ucred peer;
     guint watch, timer;
 };
 
-static guint n_guests;
+static GPtrArray *guests;       /* struct guest */
 
-static guint32 peer_pid(int fd)
+static struct ucred peer_of(int fd)
 {
     struct ucred peer = { 0 };
     socklen_t size = sizeof(peer);
 
     getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
-    return (guint32)peer.pid;
+    return peer;
+}
+
+static guint32 peer_pid(int fd)
+{
+    return (guint32)peer_of(fd).pid;
+}
+
+/* NULL: there is room for a link of this peer. */
+static char *too_many(const struct daemon *d, const struct ucred *peer)
+{
+    guint of_pid = 0, of_user = 0;
+
+    for (guint i = 0; i < guests->len; i++) {
+        const struct guest *g = g_ptr_array_index(guests, i);
+
+        of_pid += g->peer.pid == peer->pid;
+        of_user += g->peer.uid == peer->uid;
+    }
+    for (guint i = 0; i < d->vms->len; i++)
+        of_pid += ((const struct vm *)g_ptr_array_index(d->vms, i))->pid == (guint32)peer->pid;
+    if (peer->pid && of_pid >= PIDS_MOST)
+        return g_strdup_printf("process %d has %u links already: one is enough for a VM", (int)peer->pid,
+                               of_pid);
+    if (of_user >= USERS_MOST)
+        return g_strdup_printf("%u connections of user %u have not said HELLO: that is as many as one "
+                               "user may have", of_user, peer->uid);
+    if (guests->len >= GUESTS_MOST || d->vms->len >= VMS_MOST)
+        return g_strdup_printf("there are %u VMs and %u connections that have not said HELLO: no more fit",
+                               d->vms->len, guests->len);
+    return NULL;
 }
 
 /* --- rounds -------------------------------------------------------------------------------------- */
@@ -92,15 +126,34 @@ void daemon_take_on(struct daemon *d, struct vm *vm)
 
 /* --- HELLO ----------------------------------------------------------------------------------------- */
 
-static void refuse(int fd, const char *text)
+static void say_refuse(int fd, const char *text)
 {
     g_autofree struct wire_msg *m = g_new0(struct wire_msg, 1);
 
-    g_warning("a QEMU was refused: %s", text);
     wire_start(m, VT_REFUSE, 0, sizeof(m->text));
     m->text.code = EPERM;
     g_strlcpy(m->text.text, text, sizeof(m->text.text));
     wire_send(fd, m, 0, NULL);
+}
+
+static void refuse(int fd, const char *text)
+{
+    g_warning("a QEMU was refused: %s", text);
+    say_refuse(fd, text);
+}
+
+/* One that comes too often, and so would fill the log as well. */
+static void turn_away(int fd, const char *text)
+{
+    static gint64 said_us;
+    gint64 now = g_get_monotonic_time();
+
+    if (!said_us || now - said_us > G_USEC_PER_SEC) {
+        said_us = now;
+        g_warning("a link was turned away: %s", text);
+    }
+    say_refuse(fd, text);
+    close(fd);
 }
 
 static int welcome(struct vm *vm, struct vt_err *err)
@@ -177,8 +230,8 @@ static void guest_free(struct guest *g)
     g_clear_handle_id(&g->timer, g_source_remove);
     if (g->fd >= 0)
         close(g->fd);
+    g_ptr_array_remove_fast(guests, g);
     g_free(g);
-    n_guests--;
 }
 
 static gboolean guest_silent(gpointer data)
@@ -216,6 +269,8 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
 {
     struct daemon *d = data;
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    g_autofree char *why = NULL;
+    struct ucred peer;
     struct guest *g;
 
     (void)condition;
@@ -223,18 +278,20 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
         return G_SOURCE_CONTINUE;
     fault_refresh();
     (void)fault_at(FAULT_ACCEPTED);
-    if (n_guests >= GUESTS_MOST || d->vms->len >= VMS_MOST) {
-        g_debug("too many links: one is closed");
-        close(fd);
+    peer = peer_of(fd);
+    why = too_many(d, &peer);
+    if (why) {
+        turn_away(fd, why);
         return G_SOURCE_CONTINUE;
     }
-    g_debug("a link from pid %u", peer_pid(fd));
+    g_debug("a link from pid %d", (int)peer.pid);
     g = g_new0(struct guest, 1);
     g->daemon = d;
     g->fd = fd;
+    g->peer = peer;
     g->watch = g_unix_fd_add(fd, G_IO_IN, guest_speaks, g);
     g->timer = g_timeout_add_seconds(SILENCE_S, guest_silent, g);
-    n_guests++;
+    g_ptr_array_add(guests, g);
     return G_SOURCE_CONTINUE;
 }
 
@@ -256,6 +313,8 @@ bool daemon_listen(struct daemon *d, GError **error)
                     g_strerror(errno));
         return false;
     }
+    if (!guests)
+        guests = g_ptr_array_new();
     d->knocks = g_unix_fd_add(d->listener, G_IO_IN, knock, d);
     return true;
 }
