@@ -315,6 +315,21 @@ static const struct {
     { "virtio-gpu", "blob", "pins the RAM of its blobs (udmabuf)" },
 };
 
+/*
+ * KVM on Intel keeps hold of pages of a guest that runs guests of its own (virtual APICs, posted
+ * interrupts) and writes to them past the mapping; nothing tells when. On AMD it does so only while it
+ * enters and leaves them.
+ */
+static const char *why_nested(const char *type, const char *path)
+{
+    static const char suffix[] = "-x86_64-cpu";
+    size_t n = strlen(type), m = sizeof(suffix) - 1;
+
+    return n > m && !strcmp(type + n - m, suffix) && qemu_accel_is_kvm() && qemu_object_is(path, "vmx") ?
+           "lets the guest run guests of its own, for which KVM pins RAM; start QEMU with vmx=off after "
+           "the CPU's name" : NULL;
+}
+
 static bool begins(const char *type, const char *prefix)
 {
     return !strncmp(type, prefix, strlen(prefix));
@@ -328,7 +343,7 @@ static const char *why_refused(const char *type, const char *path)
     for (size_t i = 0; i < sizeof(refused_with) / sizeof(refused_with[0]); i++)
         if (begins(type, refused_with[i].type) && qemu_object_is(path, refused_with[i].property))
             return refused_with[i].why;
-    return NULL;
+    return why_nested(type, path);
 }
 
 static int check_object(const char *type, const char *path, void *opaque)

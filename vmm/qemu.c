@@ -174,6 +174,11 @@ int qemu_accel_of(const char *name)
     return name && strcasestr(name, "tcg") ? VT_ACCEL_TCG : VT_ACCEL_OTHER;
 }
 
+bool qemu_accel_is_kvm(void)
+{
+    return qemu_accel_of(q_current_accel_name()) == VT_ACCEL_KVM;
+}
+
 void qemu_get_info(struct qemu_info *info)
 {
     char *version = qemu_monitor("info version");

@@ -43,6 +43,8 @@ struct qemu_range {
 /* Binds every symbol. Fails with the name of the first missing one that is needed. BQL. */
 int qemu_bind(struct vt_err *err);
 
+bool qemu_accel_is_kvm(void);
+
 /* Known once the machine is complete. BQL. */
 void qemu_get_info(struct qemu_info *info);
 
