@@ -24,7 +24,7 @@
 #define HIGH (128 * MIB)
 #define HIT_S 20.0                  /* until a point is passed */
 #define RESUME_S 20.0               /* until the daemon moves again; one round usually */
-#define HANG_MS 5000.0              /* what is no busy machine any more, but a guest that hangs */
+#define HANG_MS 2500.0              /* what is no busy machine any more, but a guest that hangs */
 #define LINK "vmtier"               /* QEMU's thread that talks to the daemon */
 
 static struct faults *faults;
