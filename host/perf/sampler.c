@@ -34,7 +34,8 @@ struct sampler {
     bool per_cpu;
     guint8 *whole;
     guint next;                 /* tap to begin with */
-    guint64 period, seen, others;
+    guint64 period, others, samples_then, lost_then;
+    double events;              /* seen since the pace was set last */
     double paced_s, looked_s, rate;
     struct perf_counts counts;
     ring_take take;
@@ -253,28 +254,33 @@ void sampler_free(struct sampler *s)
 
 /* --- pace --------------------------------------------------------------------------------------------------- */
 
-guint64 sampler_next_period(const struct event *event, guint64 period, double rate, guint64 seen, double dt)
+guint64 sampler_next_period(const struct event *event, guint64 period, double rate, double events, double dt)
 {
-    double is = (double)seen / dt, factor = CLAMP(is / rate, 0.25, 4.0);
-    double next = (double)period * (1 + factor) / 2;
+    double is = (double)period, wanted = events / dt / rate;
+    double next = wanted > is ? MIN(wanted, is * 1000) : (is + MAX(wanted, is / 4)) / 2;
     guint64 most = event->space == EVENT_IBS ? 1u << 26 : PERIOD_MOST;
-    guint64 rounded = (guint64)(next + (factor > 1 ? 0.999 : 0)) / event->period_step * event->period_step;
+    guint64 rounded = (guint64)(next + (wanted > is ? 0.999 : 0)) / event->period_step * event->period_step;
 
     return CLAMP(rounded, event->period_least, most);
 }
 
+/* What was lost is told with the next sample, be that much later: it says that there were more events, not how many
+ * and when. */
 static void keep_pace(struct sampler *s)
 {
-    guint64 seen = s->counts.samples + s->others + s->counts.lost + s->counts.throttled - s->seen;
+    guint64 samples = s->counts.samples + s->others, lost = s->counts.lost + s->counts.throttled, period;
     double now = now_s(), dt = now - s->paced_s;
-    guint64 period;
 
     if (dt < PACE_S)
         return;
-    s->rate += 0.3 * ((double)seen / dt - s->rate);
-    s->seen += seen;
+    s->rate += 0.3 * ((double)(samples - s->samples_then) / dt - s->rate);
+    if (lost > s->lost_then)
+        s->events = MAX(s->events, 2 * (double)s->period * s->want * dt);
+    period = sampler_next_period(&s->event, s->period, s->want, s->events, dt);
+    s->samples_then = samples;
+    s->lost_then = lost;
     s->paced_s = now;
-    period = sampler_next_period(&s->event, s->period, s->want, seen, dt);
+    s->events = 0;
     if (period == s->period)
         return;
     s->period = period;
@@ -288,6 +294,7 @@ static void take_own(const struct perf_sample *sample, gpointer opaque)
 {
     struct sampler *s = opaque;
 
+    s->events += (double)sample->period;
     if (sample->pid == (guint32)s->pid) {
         s->take(sample, s->opaque);
         return;

@@ -8,8 +8,8 @@
  * sampled. New threads are looked for once a second.
  *
  * The pace. What is promised is samples per second, all threads together, as each one costs an interrupt. The
- * period that makes this rate follows from what was seen since the last time, half of the way, and at
- * most a factor of four, at a time. What the kernel lost or throttled counts as samples: they were interrupts.
+ * period that makes this rate follows from what was seen since the last time: at once where samples were too
+ * many, by and by where they were too few.
  */
 #ifndef VMTIER_PERF_SAMPLER_H
 #define VMTIER_PERF_SAMPLER_H
@@ -44,7 +44,7 @@ void sampler_stats(const struct sampler *s, struct sampler_stats *stats);
 /* The threads of a process to sample: those of vCPUs, or all. For tests. */
 GArray *sampler_threads(pid_t pid);
 
-/* The period that makes `rate` of what was seen in `dt` seconds. For tests. */
-guint64 sampler_next_period(const struct event *event, guint64 period, double rate, guint64 seen, double dt);
+/* The period that makes `rate` of the events seen in `dt` seconds. For tests. */
+guint64 sampler_next_period(const struct event *event, guint64 period, double rate, double events, double dt);
 
 #endif
