@@ -3,13 +3,7 @@
  * Source "ibs": accesses that hardware samples: AMD's IBS, or any other perf event whose samples have an
  * address (perf/event.h): Intel's PEBS loads, a CXL hotness unit that is a PMU, the kernel's page faults.
  *
- * What an address is worth depends on the event. IBS tells where in the host an op's data is, guest or not; so
- * does an event with PERF_SAMPLE_PHYS_ADDR, but only for the process itself: of a guest's access the kernel
- * translates the guest's address as if it were QEMU's, so these are dropped. Both go through the
- * reverse map. A fault's address is QEMU's own, and needs none.
- *
- * Of IBS ops those that caches served are not counted: where they lie makes no difference. A sample stands for as many
- * accesses as its period says.
+ * resolve.h says what becomes of a sample's address. A sample stands for as many accesses as its period says.
  *
  * Faults are seen where an emulated guest touches what was zapped, so they mirror the refault source; they are
  * for looking at (and for testing all of this without the hardware), and placement does not follow them.
@@ -17,8 +11,8 @@
 #include "host/source/source.h"
 #include "host/daemon.h"
 #include "host/perf/ibs.h"
+#include "host/perf/resolve.h"
 #include "host/perf/sampler.h"
-#include "host/rmap.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -32,11 +26,8 @@
 struct ibs {
     Event *event;
     struct sampler *sampler;
-    struct rmap *map;           /* NULL: the event's addresses are QEMU's */
+    struct resolver resolver;
     GArray *tiers;              /* guint8: where each granule was when the map was told */
-    bool erratum;
-    guint64 seen, taken;        /* samples; those that became observations */
-    guint64 cached, guest, nowhere, bad;    /* and those that did not, and why */
 };
 
 /* --- what it takes ------------------------------------------------------------------------------------------ */
@@ -76,7 +67,7 @@ static bool cpu_has_erratum(void)
 static void ibs_free(struct ibs *s)
 {
     sampler_free(s->sampler);
-    rmap_free(s->map);
+    rmap_free(s->resolver.map);
     event_free(s->event);
     if (s->tiers)
         g_array_unref(s->tiers);
@@ -93,7 +84,7 @@ static void tell_areas(const struct vm *vm, struct ibs *s)
         if (b->present && b->host)
             g_array_append_val(areas, a);
     }
-    rmap_set_areas(s->map, (gpointer)areas->data, areas->len);
+    rmap_set_areas(s->resolver.map, (gpointer)areas->data, areas->len);
 }
 
 /* The map is told of granules that are in another tier than last time. */
@@ -106,7 +97,7 @@ static void tell_moves(const struct vm *vm, struct ibs *s)
         guint8 *was = &g_array_index(s->tiers, guint8, g);
 
         if (g < known && *was != vm->ledger.tier[g])
-            rmap_moved(s->map, g);
+            rmap_moved(s->resolver.map, g);
         *was = vm->ledger.tier[g];
     }
 }
@@ -115,7 +106,7 @@ static void layout_changed(struct vm *vm)
 {
     struct ibs *s = vm->source_state[SRC_IBS];
 
-    if (!s->map)
+    if (!s->resolver.map)
         return;
     tell_areas(vm, s);
     tell_moves(vm, s);
@@ -123,10 +114,11 @@ static void layout_changed(struct vm *vm)
 
 static int start_map(struct vm *vm, struct ibs *s, struct vt_err *err)
 {
+    s->resolver.space = s->event->space;
     if (s->event->space == EVENT_VIRTUAL)
         return 0;
-    s->map = rmap_new((pid_t)vm->pid, vm->config.granule, err);
-    if (!s->map)
+    s->resolver.map = rmap_new((pid_t)vm->pid, vm->config.granule, err);
+    if (!s->resolver.map)
         return -err->code;
     s->tiers = g_array_new(FALSE, FALSE, sizeof(guint8));
     tell_areas(vm, s);
@@ -150,7 +142,7 @@ static int start(struct vm *vm, struct vt_err *err)
         ibs_free(s);
         return rc;
     }
-    s->erratum = s->event->space == EVENT_IBS && cpu_has_erratum();
+    s->resolver.erratum = s->event->space == EVENT_IBS && cpu_has_erratum();
     vm->source_state[SRC_IBS] = s;
     return 0;
 }
@@ -164,96 +156,44 @@ static void stop(struct vm *vm)
 
 /* --- samples ------------------------------------------------------------------------------------------------- */
 
-/* In which host-physical address an op's data is; 0: none that counts. */
-static guint64 hpa_of_op(struct ibs *s, const struct perf_sample *sample)
-{
-    struct ibs_op op;
-
-    if (ibs_decode(sample->raw, sample->raw_size, s->erratum, &op)) {
-        s->bad++;
-        return 0;
-    }
-    if (!ibs_reached_memory(&op)) {
-        s->cached++;
-        return 0;
-    }
-    if (!op.physical_valid)
-        s->nowhere++;
-    return op.physical_valid ? op.physical : 0;
-}
-
-static guint64 hpa_of_sample(struct ibs *s, const struct perf_sample *sample)
-{
-    if (s->event->space == EVENT_IBS)
-        return hpa_of_op(s, sample);
-    if (perf_in_guest(sample)) {
-        s->guest++;
-        return 0;
-    }
-    if (!sample->phys_addr)
-        s->nowhere++;
-    return sample->phys_addr;
-}
-
-static bool granule_of(struct vm *vm, struct ibs *s, const struct perf_sample *sample, guint32 *granule)
-{
-    guint64 hpa;
-    bool found;
-
-    if (s->event->space == EVENT_VIRTUAL) {
-        found = vm_granule_of_hva(vm, sample->addr, granule);
-        s->nowhere += !found;
-        return found;
-    }
-    hpa = hpa_of_sample(s, sample);
-    if (!hpa)
-        return false;
-    found = rmap_find(s->map, hpa, granule);
-    s->nowhere += !found;
-    return found;
-}
-
 static void take(const struct perf_sample *sample, gpointer opaque)
 {
     struct vm *vm = opaque;
     struct ibs *s = vm->source_state[SRC_IBS];
     guint32 granule;
 
-    s->seen++;
-    if (!granule_of(vm, s, sample, &granule))
-        return;
-    s->taken++;
-    source_observe(vm, SRC_IBS, granule, (double)MAX(sample->period, 1), 0);
+    if (resolve(&s->resolver, vm, sample, &granule))
+        source_observe(vm, SRC_IBS, granule, (double)MAX(sample->period, 1), 0);
 }
 
-/* "minor-faults: 1 thread, 998/s, period 3; of 5000 samples 4990 placed, 10 elsewhere" */
+/* "minor-faults: 1 threads, 998/s, period 3; of 5000 samples 4990 placed, 10 elsewhere" */
 static void describe(struct vm *vm, const struct ibs *s)
 {
-    struct vm_stats *stats = &vm->stats;
+    const struct resolver *r = &s->resolver;
     struct sampler_stats p;
     struct rmap_stats m = { 0 };
 
     sampler_stats(s->sampler, &p);
-    if (s->map)
-        rmap_stats(s->map, &m);
-    g_snprintf(stats->source[SRC_IBS].detail, VT_TEXT, "%s: %u %s, %.0f samples/s, period %" G_GUINT64_FORMAT
+    if (r->map)
+        rmap_stats(r->map, &m);
+    g_snprintf(vm->stats.source[SRC_IBS].detail, VT_TEXT, "%s: %u %s, %.0f samples/s, period %" G_GUINT64_FORMAT
                "; of %" G_GUINT64_FORMAT " samples %" G_GUINT64_FORMAT " placed, %" G_GUINT64_FORMAT " from caches, %"
                G_GUINT64_FORMAT " elsewhere, %" G_GUINT64_FORMAT " guest addresses, %" G_GUINT64_FORMAT " lost, %"
                G_GUINT64_FORMAT " rejected; map %" G_GUINT64_FORMAT " KiB", s->event->text,
-               p.cpus ? p.cpus : p.threads, p.cpus ? "CPUs" : "threads", p.rate, p.period, s->seen, s->taken,
-               s->cached, s->nowhere, s->guest, p.counts.lost, s->bad + perf_counts_bad(&p.counts), m.bytes >> 10);
+               p.cpus ? p.cpus : p.threads, p.cpus ? "CPUs" : "threads", p.rate, p.period, r->seen, r->placed,
+               r->cached, r->nowhere, r->guest, p.counts.lost, r->bad + perf_counts_bad(&p.counts), m.bytes >> 10);
 }
 
 static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
 {
     struct ibs *s = vm->source_state[SRC_IBS];
-    guint64 seen = s->seen, taken = s->taken;
-    int rc = s->map ? rmap_refresh(s->map, budget_us / 2, err) : 0;
+    struct resolver was = s->resolver;
+    int rc = was.map ? rmap_refresh(was.map, budget_us / 2, err) : 0;       /* first: samples are older */
 
     if (!rc)
         rc = sampler_read(s->sampler, budget_us / 2, take, vm, err);
-    source_count(vm, SRC_IBS, s->taken - taken, 0,
-                 (s->seen - seen) * (s->event->attr.type == PERF_TYPE_SOFTWARE ? FAULT_NS : INTERRUPT_NS));
+    source_count(vm, SRC_IBS, s->resolver.placed - was.placed, 0,
+                 (s->resolver.seen - was.seen) * (s->event->attr.type == PERF_TYPE_SOFTWARE ? FAULT_NS : INTERRUPT_NS));
     describe(vm, s);
     return rc;
 }
