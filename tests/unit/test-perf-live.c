@@ -5,6 +5,7 @@
  * (the physical one, through the reverse map). Both have to be the granule that was touched, and the page that
  * pagemap shows.
  */
+#include "common/clock.h"
 #include "host/perf/sampler.h"
 #include "host/rmap.h"
 #include "kid.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -163,6 +165,79 @@ static void test_all(void)
     live_end(&l);
 }
 
+/* --- what it costs: printed, not judged ----------------------------------------------------------------------- */
+
+#define ROUNDS 100u
+#define FAULTS 512u
+
+static int compare_numbers(gconstpointer a, gconstpointer b)
+{
+    const double *x = a, *y = b;
+
+    return *x < *y ? -1 : *x > *y;
+}
+
+static double median(double *values)
+{
+    qsort(values, ROUNDS, sizeof(*values), compare_numbers);
+    return values[ROUNDS / 2];
+}
+
+/* CPU nanoseconds for each of FAULTS faults of our own. */
+static double fault_ns(void)
+{
+    guint64 start;
+
+    madvise(shared, KID_BYTES, MADV_DONTNEED);
+    start = cpu_ns();
+    for (gsize i = 0; i < FAULTS; i++)
+        ((volatile char *)shared)[i * KID_BYTES / FAULTS]++;
+    return (double)(cpu_ns() - start) / FAULTS;
+}
+
+static void find_it(const struct perf_sample *s, gpointer map)
+{
+    guint32 granule;
+
+    rmap_find(map, s->phys_addr, &granule);
+}
+
+static void test_cost(void)
+{
+    g_autoptr(Event) event = event_parse("minor-faults", EVENT_DEVICES, NULL);
+    struct rmap_area area = { (uintptr_t)shared, KID_BYTES, 0, KID_BYTES / GRANULE, KID_PAGE };
+    struct vt_err err = { 0 };
+    struct rmap *map = rmap_new(getpid(), GRANULE, &err);
+    struct sampler *sampler = map ? sampler_new(event, getpid(), 1e9, &err) : NULL;
+    double with[ROUNDS], without[ROUNDS], reading[ROUNDS];
+    struct rmap_stats stats;
+
+    if (!sampler) {
+        g_test_skip(err.text);
+        rmap_free(map);
+        return;
+    }
+    touch_all();
+    rmap_set_areas(map, &area, 1);
+    while (rmap_is_due(map))
+        g_assert_cmpint(rmap_refresh(map, 100000, &err), ==, 0);
+    for (guint i = 0; i < ROUNDS; i++) {
+        guint64 start;
+
+        with[i] = fault_ns();
+        start = cpu_ns();
+        g_assert_cmpint(sampler_read(sampler, 100000, find_it, map, &err), ==, 0);
+        reading[i] = (double)(cpu_ns() - start) / FAULTS;
+    }
+    sampler_free(sampler);
+    for (guint i = 0; i < ROUNDS; i++)
+        without[i] = fault_ns();
+    rmap_stats(map, &stats);
+    g_test_message("a fault: %.0f ns, sampled %.0f ns; a sample read and found: %.0f ns; a page mapped back: %.0f ns",
+                   median(without), median(with), median(reading), (double)stats.cpu_ns / (double)stats.pages);
+    rmap_free(map);
+}
+
 /* More faults than the rate allows: the period grows until they are about as many. */
 static void test_pace(void)
 {
@@ -258,6 +333,7 @@ int main(int argc, char **argv)
     shared = mmap(NULL, KID_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     g_assert_true(shared != MAP_FAILED);
     g_test_add_func("/perf-live/all", test_all);
+    g_test_add_func("/perf-live/cost", test_cost);
     g_test_add_func("/perf-live/pace", test_pace);
     g_test_add_func("/perf-live/ended", test_ended);
     g_test_add_func("/perf-live/threads", test_threads);
