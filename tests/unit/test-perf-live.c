@@ -218,6 +218,7 @@ static void test_cost(void)
         return;
     }
     touch_all();
+    madvise(shared, KID_BYTES, MADV_RANDOM);     /* so a fault is one page */
     rmap_set_areas(map, &area, 1);
     while (rmap_is_due(map))
         g_assert_cmpint(rmap_refresh(map, 100000, &err), ==, 0);
