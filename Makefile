@@ -32,7 +32,7 @@ say  = @printf '  %-7s %s\n' '$(1)' '$(2)'
 
 COMMON_SRC := $(wildcard common/*.c)
 VMM_SRC    := $(wildcard vmm/*.c) $(COMMON_SRC)
-HOST_SRC   := $(wildcard host/*.c host/source/*.c host/mover/*.c host/policy/*.c) $(COMMON_SRC)
+HOST_SRC   := $(wildcard host/*.c host/source/*.c host/mover/*.c host/policy/*.c host/perf/*.c) $(COMMON_SRC)
 CLI_SRC    := $(wildcard host/cli/*.c)
 UNIT_SRC   := $(wildcard tests/unit/test-*.c)
 VM_SRC     := $(wildcard tests/vm/test-*.c)

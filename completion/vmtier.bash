@@ -11,7 +11,7 @@ _vmtier_names() {
 # The words that may follow: $1 is the subcommand, $2 how many arguments it has already.
 _vmtier_words() {
     case "$1:$2" in
-    :*) echo "status top quota mode rate heatmap events sources attach detach qmp version" ;;
+    :*) echo "status top quota mode rate heatmap events sources attach detach perf-read qmp version" ;;
     status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0) _vmtier_names query-vmtier-vms ;;
     attach:0) pgrep -f '^[^ ]*(qemu-system-|qemu-kvm|/kvm )' ;;
     mode:1) echo "on observe off" ;;
@@ -28,6 +28,7 @@ _vmtier_options() {
     events) echo "--follow" ;;
     attach) echo "--name --qmp" ;;
     detach) echo "--home" ;;
+    perf-read) echo "--limit --counts" ;;
     esac
 }
 
@@ -41,16 +42,18 @@ _vmtier() {
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
-    --timeout | --delay | -d | --name | -n) return ;;
+    --timeout | --delay | -d | --name | -n | --limit) return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
-        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n) ((i++)) ;;
+        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --limit) ((i++)) ;;
         -*) ;;
         *) if [[ -n $command ]]; then ((given++)); else command=${COMP_WORDS[i]}; fi ;;
         esac
     done
-    if [[ $current == -* ]]; then
+    if [[ $command == perf-read && $current != -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    elif [[ $current == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_vmtier_options "$command")" -- "$current")
     else
         mapfile -t COMPREPLY < <(compgen -W "$(_vmtier_words "$command" "$given")" -- "$current")

@@ -125,6 +125,18 @@ static bool set_budget(struct vm_config *vm, const char *value, GError **error)
     return set_number(&vm->probe_budget_us, value, 100, 100000, error);
 }
 
+/* Which PMUs there are is looked at when the source starts. */
+static bool set_event(struct vm_config *vm, const char *value, GError **error)
+{
+    vm->ibs_event = *value ? g_intern_string(value) : NULL;
+    return !*value || g_str_is_ascii(value) || FAIL(error, "'%s' is no event", value);
+}
+
+static bool set_event_rate(struct vm_config *vm, const char *value, GError **error)
+{
+    return set_number(&vm->ibs_rate, value, 1, 100000, error);
+}
+
 static bool set_sample_use(struct vm_config *vm, const char *value, GError **error)
 {
     vm->sample_places = !strcmp(value, "place");
@@ -155,6 +167,7 @@ static const struct {
     { "quota", set_quota },     { "mode", set_mode },       { "rate", set_rate },
     { "granule", set_granule }, { "sources", set_sources }, { "sample-period", set_period },
     { "probe-budget-us", set_budget },                      { "sample-use", set_sample_use },
+    { "ibs-event", set_event }, { "ibs-rate", set_event_rate },
     { "pidfile", set_pidfile }, { "monitor", set_monitor },
 };
 
@@ -307,6 +320,7 @@ static struct config *config_new(void)
         .granule = 2 << 20,
         .sources = SOURCES_IN_QEMU,
         .sample_period = 64,
+        .ibs_rate = 1000,
         .probe_budget_us = 2500,    /* of 250 ms: one per cent of a core */
         .sample_places = true,
     };

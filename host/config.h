@@ -29,6 +29,8 @@ struct vm_config {
     guint32 sources;            /* mask of enum source_id */
     guint32 sample_period;
     guint32 probe_budget_us;    /* CPU per round for the refault scan */
+    const char *ibs_event;      /* as perf(1) names it; NULL: the best that there is */
+    guint32 ibs_rate;           /* samples per second */
     bool sample_places;         /* samples drive placement; else they only measure */
     const char *pidfile;        /* attach the QEMU that it names, without the plugin; or NULL */
     const char *monitor;        /* that QEMU's QMP socket, or NULL */

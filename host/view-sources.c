@@ -35,6 +35,7 @@ static JsonObject *view(const struct source *source, const struct source_stats *
     put_text(o, "reason", s->available ? NULL : s->reason);
     put_text(o, "enable", s->available ? NULL : source->enable);
     put_text(o, "last_error", s->error);
+    put_text(o, "detail", s->detail);
     json_object_set_string_member(o, "summary", source->summary);
     json_object_set_string_member(o, "kind", kinds[source->kind]);
     json_object_set_string_member(o, "unit", source->unit);

@@ -25,6 +25,7 @@ struct source_stats {
     guint64 resolution;                 /* bytes */
     bool available, running, drives;
     char reason[VT_TEXT];               /* why it is not available */
+    char detail[VT_TEXT];               /* what else it says of itself; may be empty */
     char error[VT_TEXT];                /* why it was stopped last; empty: never */
 };
 

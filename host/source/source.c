@@ -20,6 +20,7 @@ const struct source *const sources[SRC_END] = {
     [SRC_REFAULT] = &source_refault,
     [SRC_DIRTY] = &source_dirty,
     [SRC_SAMPLE] = &source_sample,
+    [SRC_IBS] = &source_ibs,
 };
 
 static bool runs(const struct vm *vm, enum source_id id)
