@@ -19,8 +19,9 @@
 #include <string.h>
 
 /*
- * What a sample takes from the vCPU. An interrupt: leaving the guest and coming back; assumed, as no such
- * hardware was there to measure it on. A fault's, inside the fault: 0.4 to 0.8 us were measured (test-perf-live, /cost).
+ * What a sample takes from the vCPU. An interrupt: leaving the guest and coming back; assumed, as no
+ * such hardware was there to measure it on. A fault's, inside the fault: 0.4 to 0.8 us were measured
+ * (test-perf-live, /cost).
  */
 #define INTERRUPT_NS 4000u
 #define FAULT_NS     800u
