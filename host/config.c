@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The configuration: a GKeyFile with the groups [daemon], [tier NAME], [vm default] and [vm NAME].
+ * The configuration: a GKeyFile with the groups [daemon], [host], [tier NAME], [vm default] and [vm NAME].
  *
  * Each group's keys are a table of setters; a key that is not in the table is an error that names
  * it, so that a misspelt quota is not a missing quota.
@@ -63,6 +63,22 @@ bool quota_parse(const char *text, struct quota *quota, GError **error)
 static bool set_quota(struct vm_config *vm, const char *value, GError **error)
 {
     return quota_parse(value, &vm->quota, error);
+}
+
+static bool set_min(struct vm_config *vm, const char *value, GError **error)
+{
+    vm->min = (struct quota){ 0 };
+    return !strcmp(value, "0") || quota_parse(value, &vm->min, error);
+}
+
+static bool set_weight(struct vm_config *vm, const char *value, GError **error)
+{
+    guint64 weight;
+
+    if (!g_ascii_string_to_unsigned(value, 10, 1, VM_WEIGHT_MOST, &weight, NULL))
+        return FAIL(error, "'%s': it is 1 to %u, and %u is usual", value, VM_WEIGHT_MOST, VM_WEIGHT);
+    vm->weight = (guint)weight;
+    return true;
 }
 
 static bool set_mode(struct vm_config *vm, const char *value, GError **error)
@@ -164,7 +180,8 @@ static const struct {
     const char *key;
     bool (*set)(struct vm_config *vm, const char *value, GError **error);
 } vm_keys[] = {
-    { "quota", set_quota },     { "mode", set_mode },       { "rate", set_rate },
+    { "quota", set_quota },     { "quota-min", set_min },   { "weight", set_weight },
+    { "mode", set_mode },       { "rate", set_rate },
     { "granule", set_granule }, { "sources", set_sources }, { "sample-period", set_period },
     { "probe-budget-us", set_budget },                      { "sample-use", set_sample_use },
     { "ibs-event", set_event }, { "ibs-rate", set_event_rate },
@@ -242,6 +259,19 @@ static bool read_daemon(GKeyFile *file, const char *group, struct config *c, GEr
     return keys != NULL;
 }
 
+static bool read_host(GKeyFile *file, const char *group, struct config *c, GError **error)
+{
+    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
+
+    for (char **k = keys; k && *k; k++) {
+        g_autofree char *value = g_key_file_get_string(file, group, *k, error);
+
+        if (!value || !host_config_set(&c->host, *k, g_strstrip(value), error))
+            return false;
+    }
+    return keys != NULL;
+}
+
 static void tier_config_free(gpointer data)
 {
     struct tier_config *t = data;
@@ -313,8 +343,10 @@ static struct config *config_new(void)
     c->log_level = G_LOG_LEVEL_MESSAGE;
     c->tiers = g_ptr_array_new_with_free_func(tier_config_free);
     tier_named(c, "dram");
+    c->host = (struct host_config){ .arbiter = ARBITER_THROUGHPUT, .rate = 256 << 20 };
     c->defaults = (struct vm_config){
         .quota = { .share = 0.25 },
+        .weight = VM_WEIGHT,
         .mode = VM_ON,
         .rate = 256 << 20,
         .granule = 2 << 20,
@@ -345,6 +377,8 @@ static bool read_group(GKeyFile *file, const char *group, struct config *c, GErr
 
     if (!strcmp(group, "daemon"))
         return read_daemon(file, group, c, error);
+    if (!strcmp(group, "host"))
+        return read_host(file, group, c, error);
     if (g_str_has_prefix(group, "tier "))
         return read_tier(file, group, c, error);
     if (!strcmp(group, "vm default"))

@@ -3,12 +3,16 @@
 #ifndef VMTIER_CONFIG_H
 #define VMTIER_CONFIG_H
 
+#include "host/arbiter.h"
 #include "vmtier/wire.h"
 
 #include <glib.h>
 #include <stdbool.h>
 
 #define CONFIG_FILE "/etc/vmtier/vmtierd.conf"
+
+#define VM_WEIGHT      100      /* the usual one */
+#define VM_WEIGHT_MOST 10000
 
 enum vm_mode { VM_OFF, VM_OBSERVE, VM_ON, VM_MODE_COUNT };
 const char *vm_mode_name(enum vm_mode mode);
@@ -23,6 +27,8 @@ bool quota_parse(const char *text, struct quota *quota, GError **error);
 
 struct vm_config {
     struct quota quota;
+    struct quota min;           /* what the arbiter leaves it at least */
+    guint weight;               /* among those it divides the host's dram between */
     enum vm_mode mode;
     guint64 rate;               /* bytes moved per second, both directions; 0: none */
     guint64 granule;            /* bytes */
@@ -43,10 +49,22 @@ struct tier_config {
     char *path;                 /* a directory or a file for its memory, or NULL */
 };
 
+/* [host] */
+struct host_config {
+    guint64 dram;               /* bytes for all VMs together; 0: see reserve */
+    guint64 reserve;            /* bytes of the dram nodes that are not for VMs; 0: and no pool at all */
+    enum arbiter_mode arbiter;
+    guint64 rate;               /* bytes of quota that may change hands in a second */
+};
+
+/* Sets one [host] key from text: config-host.c. */
+bool host_config_set(struct host_config *host, const char *key, const char *value, GError **error);
+
 struct config {
     char *vmm_socket, *qmp_socket;
     GLogLevelFlags log_level;   /* highest level that is printed */
     GPtrArray *tiers;           /* of struct tier_config; the first is dram */
+    struct host_config host;
     struct vm_config defaults;
     GHashTable *vms;            /* name -> struct vm_config */
 };

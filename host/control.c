@@ -81,33 +81,6 @@ static JsonNode *query_samples(JsonObject *args, gpointer opaque, GError **error
 #define REFUSE(error, ...) \
     (g_set_error(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, __VA_ARGS__), NULL)
 
-static JsonNode *set_quota(JsonObject *args, gpointer opaque, GError **error)
-{
-    gint64 max = json_object_get_int_member(args, "max");
-    struct vm *vm = daemon_vm_arg(args, opaque, error);
-    guint64 ram;
-
-    if (!vm)
-        return NULL;
-    g_mutex_lock(&vm->lock);
-    ram = vm->shown.ram_bytes;
-    g_mutex_unlock(&vm->lock);
-    if (max <= 0)
-        return REFUSE(error, "%s: a quota of %" G_GINT64_FORMAT " bytes: a VM needs some dram; use "
-                      "mode off to leave it alone", vm->name, max);
-    if (max < (gint64)vm->config.granule)
-        return REFUSE(error, "%s: a quota of %" G_GINT64_FORMAT " bytes is less than one granule "
-                      "of %" G_GUINT64_FORMAT, vm->name, max, vm->config.granule);
-    if (ram && (guint64)max > ram)
-        return REFUSE(error, "%s: a quota of %" G_GINT64_FORMAT " bytes is above the VM's RAM of %"
-                      G_GUINT64_FORMAT, vm->name, max, ram);
-    g_mutex_lock(&vm->lock);
-    vm->want.quota_bytes = (guint64)max;
-    g_mutex_unlock(&vm->lock);
-    emit_change(vm, "VMTIER_QUOTA_CHANGED", "max_bytes", max, NULL);
-    return NULL;
-}
-
 static JsonNode *set_mode(JsonObject *args, gpointer opaque, GError **error)
 {
     struct vm *vm = daemon_vm_arg(args, opaque, error);
@@ -142,9 +115,6 @@ static JsonNode *set_rate(JsonObject *args, gpointer opaque, GError **error)
 
 static const struct qmp_arg one_vm[] = { { "vm", QMP_STRING, true }, { 0 } };
 static const struct qmp_arg maybe_vm[] = { { "vm", QMP_STRING, false }, { 0 } };
-static const struct qmp_arg quota_args[] = {
-    { "vm", QMP_STRING, true }, { "max", QMP_INT, true }, { 0 },
-};
 static const struct qmp_arg mode_args[] = {
     { "vm", QMP_STRING, true }, { "mode", QMP_STRING, true }, { 0 },
 };
@@ -157,7 +127,6 @@ const struct qmp_command control_commands[] = {
     { "query-vmtier-vms", maybe_vm, query_vms },
     { "query-vmtier-heatmap", one_vm, query_heatmap },
     { "query-vmtier-samples", one_vm, query_samples },
-    { "vmtier-set-quota", quota_args, set_quota },
     { "vmtier-set-mode", mode_args, set_mode },
     { "vmtier-set-rate", rate_args, set_rate },
     { 0 },

@@ -30,6 +30,7 @@ struct daemon {
     guint knocks;               /* the source that watches it */
     gint stopping;              /* atomic: links end because we do */
     gint64 started_us;
+    guint64 pool;               /* dram that the arbiter divides; 0: there is none */
 };
 
 /* Listens for QEMU on config->vmm_socket. */

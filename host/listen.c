@@ -8,6 +8,7 @@
  * get leaves some to the others; a QEMU needs one, and another for a moment.
  */
 #include "host/daemon.h"
+#include "host/sharing.h"
 
 #include "common/fault.h"
 #include "host/error.h"
@@ -119,6 +120,7 @@ void daemon_work(gpointer data, gpointer unused)
 
 void daemon_take_on(struct daemon *d, struct vm *vm)
 {
+    sharing_welcome(d, vm);
     g_ptr_array_add(d->vms, vm);
     g_timeout_add(ROUND_MS, round_due, vm);
     round_due(vm);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* vmtierd: start, options, stop. */
 #include "host/daemon.h"
+#include "host/sharing.h"
 #include "host/error.h"
 #include "common/fault.h"
 #include "common/version.h"
@@ -233,7 +234,7 @@ static bool start_faults(GError **error)
 static bool start(struct daemon *d, GError **error)
 {
     static const struct qmp_command *const tables[] = {
-        control_commands, attach_commands, order_commands, NULL,
+        control_commands, sharing_commands, attach_commands, order_commands, NULL,
     };
 
     most_verbose = d->config->log_level;
@@ -251,7 +252,7 @@ static bool start(struct daemon *d, GError **error)
     if (!d->workers)
         return false;
     d->qmp = qmp_server_new(d->config->qmp_socket, tables, d, error);
-    return d->qmp && daemon_listen(d, error);
+    return d->qmp && sharing_start(d, error) && daemon_listen(d, error);
 }
 
 static void stop(struct daemon *d)

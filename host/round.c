@@ -9,6 +9,7 @@
  */
 #include "common/fault.h"
 #include "host/daemon.h"
+#include "host/sharing.h"
 #include "host/mover/mover.h"
 #include "host/order.h"
 #include "host/source/source.h"
@@ -251,6 +252,7 @@ static void account(struct vm *vm, guint64 moves, double dt, gint64 start_us)
     g_mutex_lock(&vm->lock);
     history_note(&vm->history, &vm->heat, &vm->ledger, vm->clock);
     g_mutex_unlock(&vm->lock);
+    sharing_note_curve(vm);
     vm_show(vm);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* VMs and the daemon as JSON, for the control socket. Keys are documented in vmtier-qmp(7). */
 #include "host/daemon.h"
+#include "host/sharing.h"
 #include "host/mover/mover.h"
 #include "host/tier-area.h"
 #include "common/version.h"
@@ -40,16 +41,6 @@ static const char *accel_name(int accel)
 
     static_assert(G_N_ELEMENTS(names) == VT_ACCEL_END, "an accelerator has no name");
     return names[accel];
-}
-
-static JsonObject *view_quota(struct vm *vm, const struct vm_stats *s,
-                              const struct vm_settings *want)
-{
-    JsonObject *o = json_object_new();
-
-    put_int(o, "max_bytes", vm_quota(vm, want, s->ram_bytes));
-    json_object_set_boolean_member(o, "default", !want->quota_bytes);
-    return o;
 }
 
 static JsonArray *view_tiers(struct vm *vm, const struct vm_stats *s)
@@ -175,7 +166,7 @@ JsonNode *view_vm(struct vm *vm)
     want = vm->want;
     g_mutex_unlock(&vm->lock);
     put_identity(o, vm, &s, &want);
-    json_object_set_object_member(o, "quota", view_quota(vm, &s, &want));
+    json_object_set_object_member(o, "quota", view_quota(vm, &want, s.ram_bytes));
     put_int(o, "rate_bytes_per_s", want.rate);
     json_object_set_array_member(o, "tiers", view_tiers(vm, &s));
     put_int(o, "dram_bytes_peak", s.dram_bytes_peak);
@@ -244,6 +235,7 @@ JsonNode *view_status(struct daemon *d)
     put_text(uffd, "reason", d->no_userfault);
     json_object_set_object_member(o, "userfaultfd", uffd);
     json_object_set_array_member(o, "tiers", view_host_tiers(d));
+    json_object_set_object_member(o, "sharing", view_sharing(d));
     for (guint i = 0; i < d->vms->len; i++)
         json_array_add_element(vms, view_vm(g_ptr_array_index(d->vms, i)));
     json_object_set_array_member(o, "vms", vms);

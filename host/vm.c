@@ -100,7 +100,8 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     vm->config = *config_for_vm(daemon->config, vm->name);
     if (hello->granule)
         vm->config.granule = hello->granule;
-    vm->want = (struct vm_settings){ .mode = vm->config.mode, .rate = vm->config.rate };
+    vm->want = (struct vm_settings){ .mode = vm->config.mode, .rate = vm->config.rate,
+                                     .min = vm->config.min, .weight = vm->config.weight };
     vm->now = vm->want;
     vm->sources = vm->config.sources & vm->can_sources;
     sources_init(vm);
@@ -117,14 +118,30 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     return vm;
 }
 
-guint64 vm_quota(const struct vm *vm, const struct vm_settings *settings, guint64 ram)
+static guint64 quota_in_bytes(const struct quota *q, guint64 ram)
+{
+    return q->bytes ? q->bytes : (guint64)(q->share * (double)ram);
+}
+
+guint64 vm_limit(const struct vm *vm, const struct vm_settings *settings, guint64 ram)
 {
     guint64 bytes = settings->quota_bytes;
 
     if (!bytes)
-        bytes = vm->config.quota.bytes ? vm->config.quota.bytes
-                : (guint64)(vm->config.quota.share * (double)ram);
+        bytes = quota_in_bytes(&vm->config.quota, ram);
     return MIN(MAX(bytes, vm->config.granule), ram);
+}
+
+guint64 vm_guarantee(const struct vm *vm, const struct vm_settings *settings, guint64 ram)
+{
+    return MIN(quota_in_bytes(&settings->min, ram), vm_limit(vm, settings, ram));
+}
+
+guint64 vm_quota(const struct vm *vm, const struct vm_settings *settings, guint64 ram)
+{
+    guint64 most = vm_limit(vm, settings, ram);
+
+    return settings->granted ? MIN(settings->granted, most) : most;
 }
 
 guint32 vm_quota_granules(const struct vm *vm)

@@ -14,6 +14,7 @@
 #define VMTIER_VM_H
 
 #include "common/wire.h"
+#include "host/arbiter.h"
 #include "host/config.h"
 #include "host/history.h"
 #include "host/pace.h"
@@ -77,7 +78,10 @@ struct vm_stats {
 
 /* What an operator may change while the VM runs. */
 struct vm_settings {
-    guint64 quota_bytes;        /* 0: as configured, once RAM is known */
+    guint64 quota_bytes;        /* the most; 0: as configured, once RAM is known */
+    struct quota min;           /* the least that the arbiter leaves it */
+    guint weight;
+    guint64 granted;            /* what the arbiter allows it; 0: there is none */
     enum vm_mode mode;
     guint64 rate;
 };
@@ -115,6 +119,9 @@ struct vm {
     struct vm_settings want;
     struct vm_order *order;     /* moves that an operator has asked for; NULL: none */
     struct vm_stats shown;
+    struct curve curve;         /* how hot its memory is, for the arbiter */
+    gint8 turn;                 /* the arbiter's, see struct share */
+    guint8 turned;
     guint32 *hits[2];           /* [ledger.n] samples served from dram, from elsewhere; since ever */
 
     /* the worker's own */
@@ -163,7 +170,12 @@ bool vm_name_is_good(const char *name);
 /* From HELLO. Takes `link`. */
 struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link);
 
-/* Bytes of dram a VM with these settings and `ram` bytes of RAM may have: one granule at least. */
+/*
+ * Bytes of dram for a VM with these settings and `ram` bytes of RAM: what it may ever have, what it is
+ * guaranteed, and what it may have now. One granule at least, but for the guarantee.
+ */
+guint64 vm_limit(const struct vm *vm, const struct vm_settings *settings, guint64 ram);
+guint64 vm_guarantee(const struct vm *vm, const struct vm_settings *settings, guint64 ram);
 guint64 vm_quota(const struct vm *vm, const struct vm_settings *settings, guint64 ram);
 guint32 vm_quota_granules(const struct vm *vm);
 

@@ -20,7 +20,8 @@ static const struct cli_command *const commands[] = {
 static const char vm_json[] =
     "{'name':'web1','uuid':null,'pid':42,'qemu':'7.2.22','accel':'tcg','state':'tiering',"
     "'reason':null,'mode':'on','ram_bytes':1073741824,'granule_bytes':2097152,'granules':512,"
-    "'backing':'memfd 4 KiB pages','quota':{'max_bytes':268435456,'default':true},"
+    "'backing':'memfd 4 KiB pages','quota':{'max_bytes':268435456,'default':true,"
+    "'min_bytes':67108864,'weight':100,'now_bytes':134217728},"
     "'rate_bytes_per_s':268435456,'tiers':["
     "{'name':'dram','ledger_bytes':268435456,'file_bytes':251658240,'spare_bytes':0,'granules':128,'emulated':false},"
     "{'name':'cxl','ledger_bytes':805306368,'file_bytes':0,'spare_bytes':0,'granules':384,'emulated':true}],"
@@ -54,7 +55,8 @@ static const char heatmap_json[] =
 static struct {
     char *dir, *path, *picture;
     QmpServer *server;
-    bool detached;              /* web1 is gone from now on, until it is asked for once */
+    bool detached;
+    gint64 weight, min;              /* web1 is gone from now on, until it is asked for once */
 } fake;
 
 static JsonNode *parse(const char *quoted)
@@ -107,7 +109,9 @@ static JsonNode *run_heatmap(JsonObject *args, gpointer opaque, GError **error)
 static JsonNode *run_quota(JsonObject *args, gpointer opaque, GError **error)
 {
     (void)opaque;
-    if (known(args, error) && json_object_get_int_member(args, "max") > 1 << 30) {
+    fake.weight = json_object_get_int_member_with_default(args, "weight", 0);
+    fake.min = json_object_get_int_member_with_default(args, "min", -1);
+    if (known(args, error) && json_object_get_int_member_with_default(args, "max", 0) > 1 << 30) {
         g_set_error_literal(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, "above the VM's RAM");
     }
     return NULL;
@@ -154,7 +158,8 @@ static const struct qmp_arg detach_args[] = {
 static const struct qmp_arg vms_args[] = { { "vm", QMP_STRING, false }, { 0 } };
 static const struct qmp_arg vm_args[] = { { "vm", QMP_STRING, true }, { 0 } };
 static const struct qmp_arg quota_args[] = {
-    { "vm", QMP_STRING, true }, { "max", QMP_INT, true }, { 0 },
+    { "vm", QMP_STRING, true }, { "max", QMP_INT, false }, { "min", QMP_INT, false },
+    { "weight", QMP_INT, false }, { 0 },
 };
 static const struct qmp_arg mode_args[] = {
     { "vm", QMP_STRING, true }, { "mode", QMP_STRING, true }, { 0 },
@@ -245,7 +250,9 @@ static const struct command_case cases[] = {
     { "status-no-vm", "status nope", 4, NULL, "no VM \"nope\"" },
     { "top-once", "top --once", 0, "240 MiB", NULL },
     { "top-bad-delay", "top -d -3", 2, NULL, "--delay" },
-    { "quota", "quota web1", 0, "web1: quota 256 MiB of 1 GiB", NULL },
+    { "quota", "quota web1", 0, "web1: quota 256 MiB of 1 GiB, 128 MiB now; 64 MiB guaranteed, weight 100", NULL },
+    { "quota-min", "quota web1 --min 0 --weight 7", 0, "web1: changed", NULL },
+    { "quota-min-bad", "quota web1 --min much", 2, NULL, "\"much\" is not a size" },
     { "quota-set", "quota web1 512M", 0, "web1: quota 512 MiB, was 256 MiB", NULL },
     { "quota-percent", "quota web1 50%", 0, "quota 512 MiB", NULL },
     { "quota-refused", "quota web1 2G", 1, NULL, "vmtier: above the VM's RAM" },
