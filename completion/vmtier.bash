@@ -27,6 +27,7 @@ _vmtier_options() {
     heatmap) echo "--output" ;;
     events) echo "--follow" ;;
     attach) echo "--name --qmp" ;;
+    quota) echo "--min --weight" ;;
     detach) echo "--home" ;;
     perf-read) echo "--limit --counts" ;;
     esac
@@ -42,11 +43,11 @@ _vmtier() {
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
-    --timeout | --delay | -d | --name | -n | --limit) return ;;
+    --timeout | --delay | -d | --name | -n | --limit | --min | --weight) return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
-        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --limit) ((i++)) ;;
+        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --limit | --min | --weight) ((i++)) ;;
         -*) ;;
         *) if [[ -n $command ]]; then ((given++)); else command=${COMP_WORDS[i]}; fi ;;
         esac

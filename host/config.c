@@ -432,6 +432,9 @@ struct config *config_load(const char *path, GError **error)
 
 static bool check_vm(const char *name, const struct vm_config *vm, GError **error)
 {
+    if ((vm->quota.bytes && vm->min.bytes > vm->quota.bytes) || vm->min.share > 1 ||
+        (vm->quota.share > 0 && vm->min.share > vm->quota.share))
+        return FAIL(error, "[vm %s]: quota-min is above quota", name);
     if (!vm->quota.bytes || vm->quota.bytes >= vm->granule)
         return true;
     return FAIL(error, "[vm %s]: quota of %" G_GUINT64_FORMAT " bytes: less than one granule of %"

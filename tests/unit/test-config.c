@@ -62,7 +62,8 @@ static void test_all_keys(void)
     g_autoptr(Config) c = loads(
         "# comment\n[daemon]\nvmm-socket=/a/b\nqmp-socket = /c/d \nlog-level=debug\n"
         "[tier cxl]\nnodes=0\nfile=memfd\npath= /a/shared file \n[tier dram]\nnodes= 0 \n"
-        "[vm one]\nquota=100%\nmode=observe\nrate=10M/s\ngranule=64K\nsources=dirty, sample\n"
+        "[host]\ndram=3G\nreserve=1G\nsharing=fair\nquota-rate=5M\n"
+        "[vm one]\nquota-min=10%\nweight=7\nquota=100%\nmode=observe\nrate=10M/s\ngranule=64K\nsources=dirty, sample\n"
         "sample-period=16\nsample-use=measure\nprobe-budget-us=100\n");
     const struct vm_config *vm = config_for_vm(c, "one");
 
@@ -72,6 +73,12 @@ static void test_all_keys(void)
     g_assert_cmpstr(tier(c, 0)->name, ==, "dram");
     g_assert_cmpstr(tier(c, 0)->nodes, ==, "0");
     g_assert_cmpstr(tier(c, 1)->name, ==, "cxl");
+    g_assert_cmpuint(c->host.dram, ==, 3ull << 30);
+    g_assert_cmpuint(c->host.reserve, ==, 1 << 30);
+    g_assert_cmpint(c->host.arbiter, ==, ARBITER_FAIR);
+    g_assert_cmpuint(c->host.rate, ==, 5 << 20);
+    g_assert_cmpfloat(vm->min.share, ==, 0.1);
+    g_assert_cmpuint(vm->weight, ==, 7);
     g_assert_cmpfloat(vm->quota.share, ==, 1.0);
     g_assert_cmpint(vm->mode, ==, VM_OBSERVE);
     g_assert_cmpuint(vm->rate, ==, 10 << 20);
@@ -109,6 +116,12 @@ static const struct {
     { "[tier cxl]\nfile=/dev/dax0.0\n", "[tier cxl]: file=/dev/dax0.0: *there is path=" },
     { "[tier cxl]\npath=dev/shm\n", "[tier cxl]: path=dev/shm: it begins with a '/'" },
     { "[tier dram]\npath=/dev/shm\n", "[tier dram]: path=: QEMU itself*mem-path=*" },
+    { "[host]\nram=1G\n", "[host]: unknown key 'ram'*dram=SIZE*" },
+    { "[host]\ndram=lots\n", "[host]: 'lots' is no size*" },
+    { "[host]\nsharing=equal\n", "[host]: sharing 'equal': it is off, throughput or fair" },
+    { "[vm a]\nweight=0\n", "[vm a]: weight: '0': it is 1 to 10000*" },
+    { "[vm a]\nweight=1.5\n", "[vm a]: weight: '1.5': *" },
+    { "[vm a]\nquota-min=some\n", "[vm a]: quota-min: quota: 'some' is no size*" },
     { "[vm default]\nquotta=1G\n", "[vm default]: unknown key 'quotta'" },
     { "[vm a]\nquota=0\n", "[vm a]: quota: quota '0': a VM needs some dram*" },
     { "[vm a]\nquota=0%\n", "[vm a]: quota: quota '0%': *" },
@@ -152,13 +165,15 @@ static void test_bad(void)
 /* No single key is wrong here, and flags may have set either: no file is named. */
 static void test_bad_together(void)
 {
-    g_autoptr(GError) one = NULL, all = NULL;
+    g_autoptr(GError) one = NULL, all = NULL, least = NULL;
 
     g_assert_null(load("[vm a]\nquota=1M\n", NULL, &one));
     g_assert_cmpstr(one->message, ==, "[vm a]: quota of 1048576 bytes: less than one granule of "
                     "2097152");
     g_assert_null(load("[vm default]\ngranule=64M\nquota=32M\n", NULL, &all));
     g_assert_true(g_str_has_prefix(all->message, "[vm default]: quota of 33554432 bytes: "));
+    g_assert_null(load("[vm a]\nquota=20%\nquota-min=21%\n", NULL, &least));
+    g_assert_cmpstr(least->message, ==, "[vm a]: quota-min is above quota");
 }
 
 static void test_no_file(void)
