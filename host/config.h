@@ -8,6 +8,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
+struct policy;
+
 #define CONFIG_FILE "/etc/vmtier/vmtierd.conf"
 
 enum vm_mode { VM_OFF, VM_OBSERVE, VM_ON, VM_MODE_COUNT };
@@ -31,6 +33,7 @@ struct vm_config {
     guint32 probe_budget_us;    /* CPU per round for the refault scan */
     const char *ibs_event;      /* as perf(1) names it; NULL: the best that there is */
     guint32 ibs_rate;           /* samples per second */
+    const struct policy *policy;
     bool sample_places;         /* samples drive placement; else they only measure */
     const char *pidfile;        /* attach the QEMU that it names, without the plugin; or NULL */
     const char *monitor;        /* that QEMU's QMP socket, or NULL */

@@ -115,7 +115,8 @@ struct vm {
     struct vm_settings want;
     struct vm_order *order;     /* moves that an operator has asked for; NULL: none */
     struct vm_stats shown;
-    guint32 *hits[2];           /* [ledger.n] samples served from dram, from elsewhere; since ever */
+    /* [ledger.n] samples served from dram, from elsewhere, since ever; NULL: it cannot be sampled. */
+    guint32 *hits[2];
 
     /* the worker's own */
     struct vm_settings now;
