@@ -162,7 +162,11 @@ $(BUILD)/tests/demo: $(call obj,$(DEMO_SRC)) $(LAB_LIB) $(CLI_LIB) $(HOST_LIB)
 
 $(BUILD)/bench/%: OWN_LIBS = $(shell sed -n 's|^// link: ||p' $(patsubst $(BUILD)/obj/%.o,%.c,$<))
 
-$(BUILD)/bench/place: $(PLACE_LIB)
+$(BUILD)/bench/place: $(BUILD)/obj/bench/place.o $(PLACE_LIB) $(HOST_LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_LIB) $(LAB_LIB) $(VMM_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)

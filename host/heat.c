@@ -322,6 +322,22 @@ static void prepare(struct heat *heat)
     heat->per_hint = (float)(heat->hint_trust * M_LN2 / (h->half_life * h->scale));
 }
 
+void heat_digest(struct heat *heat)
+{
+    double dt = heat->undigested;
+
+    if (dt <= 0)
+        return;
+    heat->undigested = 0;
+    if (heat->least > 0 && !heat->unit_told)
+        heat->unit[HEAT_SAMPLES] += 0.25 * (heat->least - heat->unit[HEAT_SAMPLES]);
+    heat->least = 0;
+    adapt(heat, dt);
+    adapt_probes(heat, dt);
+    take_calibration(heat, dt);
+    prepare(heat);
+}
+
 void heat_advance(struct heat *heat, double dt, guint32 kinds)
 {
     static const enum heat_kind of[HEAT_MEMORIES] = {
@@ -329,12 +345,8 @@ void heat_advance(struct heat *heat, double dt, guint32 kinds)
         [HEAT_WRITTEN] = HEAT_WRITES, [HEAT_HINTED] = HEAT_HINTS,
     };
 
-    if (heat->least > 0 && !heat->unit_told)
-        heat->unit[HEAT_SAMPLES] += 0.25 * (heat->least - heat->unit[HEAT_SAMPLES]);
-    heat->least = 0;
-    adapt(heat, dt);
-    adapt_probes(heat, dt);
-    take_calibration(heat, dt);
+    heat_digest(heat);
+    heat->undigested = dt;
     for (int m = 0; m < HEAT_MEMORIES; m++) {
         struct heat_memory *memory = &heat->memory[m];
 

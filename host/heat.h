@@ -41,6 +41,9 @@
 #define HEAT_SHORTEST  4.0
 #define HEAT_BYTES     23       /* per granule */
 
+/* Accesses that miss the caches, per visit of a page, as far as nothing else is known; as in the simulation. */
+#define HEAT_VISIT     4.0
+
 /* Kinds of evidence, and what heat_add() wants as events and exposure of each. */
 enum heat_kind {
     HEAT_SAMPLES,               /* accesses; every granule is exposed all the time */
@@ -74,6 +77,7 @@ struct heat {
     double least;               /* the smallest sample since the last advance */
     double matched_rate, matched_touches;   /* to calibrate probes by samples */
     double hint_trust;          /* 0..1 */
+    double undigested;          /* seconds whose evidence is not digested */
     bool by_samples;            /* samples may decide */
     double contest, contested;  /* short against long: nats in its favour, of so many samples */
     /* What the long memory was worth: nats, of so many samples; usually; how far off that usually is. */
@@ -119,6 +123,12 @@ void heat_trust_hints(struct heat *heat, double trust);
 
 /* dt seconds go by, in which the kinds of this mask (1 << enum heat_kind) are watched. */
 void heat_advance(struct heat *heat, double dt, guint32 kinds);
+
+/*
+ * What came since heat_advance() is all that comes of that time: learns from it how fast the guest changes,
+ * which rates depend on. To be called before decisions; heat_advance() does it for those who do not.
+ */
+void heat_digest(struct heat *heat);
 
 /* Takes evidence. The granule must be < n; what is not finite or negative is no evidence. */
 void heat_add(struct heat *heat, enum heat_kind kind, guint32 granule, double events,

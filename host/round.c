@@ -20,9 +20,6 @@
 #include <string.h>
 
 #define MOVES_MOST  256         /* granules per round, whatever the rate allows */
-/* A refault tells that a page was visited, and a visit is more than one access to memory: taking it for
- * one made exchanges look four times too dear. As in the simulation. */
-#define VISIT_ACCESSES 4
 #define COST_MEMORY_S 60.0      /* a move's cost goes back to the usual in about so long */
 #define SPARE_MOST  (64u << 20) /* bytes of the slow tier that wait for the next demotions */
 
@@ -251,12 +248,15 @@ static void account(struct vm *vm, guint64 moves, double dt, gint64 start_us)
 
 static int observe(struct vm *vm, double dt, struct vt_err *err)
 {
+    int rc;
+
     heat_use_samples(&vm->heat, sources_sampling(vm));
-    heat_set_unit(&vm->heat, HEAT_PROBES, (double)vm->config.granule / 4096 * VISIT_ACCESSES);
     heat_advance(&vm->heat, dt, sources_watching(vm));
     vm->window_at = (vm->window_at + 1) % HIT_WINDOW;
     memset(&vm->window[vm->window_at], 0, sizeof(vm->window[0]));
-    return sources_harvest(vm, dt, err);
+    rc = sources_harvest(vm, dt, err);
+    heat_digest(&vm->heat);
+    return rc;
 }
 
 int vm_round(struct vm *vm, struct vt_err *err)

@@ -108,6 +108,7 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
         memset(vm->block[b].file, 0xff, sizeof(vm->block[b].file));
     ledger_init(&vm->ledger, vm->config.granule);
     heat_init(&vm->heat);
+    heat_set_unit(&vm->heat, HEAT_PROBES, (double)vm->config.granule / 4096 * HEAT_VISIT);
     vm->policy = vm->config.policy;
     vm->policy_state = vm->policy->create();
     vm->move_cost_s = VM_MOVE_COST_S;

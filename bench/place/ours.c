@@ -107,6 +107,7 @@ static void round_once(struct ours *o, struct sim *sim)
     guint32 kinds = (o->setup->samples_per_s > 0 ? 1u << HEAT_SAMPLES : 0) |
                     (o->setup->probe_us > 0 ? 1u << HEAT_PROBES : 0);
 
+    heat_digest(&o->heat);
     o->policy->plan(o->state, &look, &p);
     carry_out(o, sim, &look, &p);
     heat_advance(&o->heat, ROUND, kinds);
