@@ -122,7 +122,8 @@ struct vm {
     struct curve curve;         /* how hot its memory is, for the arbiter */
     gint8 turn;                 /* the arbiter's, see struct share */
     guint8 turned;
-    guint32 *hits[2];           /* [ledger.n] samples served from dram, from elsewhere; since ever */
+    /* [ledger.n] samples served from dram, from elsewhere, since ever; NULL: it cannot be sampled. */
+    guint32 *hits[2];
 
     /* the worker's own */
     struct vm_settings now;

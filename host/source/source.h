@@ -78,9 +78,9 @@ int sources_harvest(struct vm *vm, double dt, struct vt_err *err);
 /* Stops those in the daemon; the VM goes away. */
 void sources_close(struct vm *vm);
 
-/* Is placement to follow samples (or hints) rather than probes? */
+/* Is a source of samples among those that placement follows? */
 bool sources_sampling(const struct vm *vm);
-/* Which sources' watching counts as exposure for heat: a mask of enum vt_source. */
+/* The kinds of evidence that are being gathered: a mask of 1 << enum heat_kind. */
 guint32 sources_watching(const struct vm *vm);
 
 /* --- qemu.c --- */

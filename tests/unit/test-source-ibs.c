@@ -208,10 +208,11 @@ static void test_faults(void)
     s->layout_changed(lab.vm);
     g_test_message("%s", lab.vm->stats.source[SRC_IBS].detail);
     g_assert_cmpuint(lab.vm->stats.source[SRC_IBS].events, >=, GRANULES);
+    heat_digest(&lab.vm->heat);
     for (guint32 g = FIRST; g < FIRST + GRANULES; g++)
-        g_assert_cmpfloat(lab.vm->heat.cell[g].samples, >, 0);
+        g_assert_cmpfloat(lab.vm->heat.longer[g], >, 0);
     for (guint32 g = 0; g < FIRST; g++)
-        g_assert_cmpfloat(lab.vm->heat.cell[g].samples, ==, 0);
+        g_assert_cmpfloat(lab.vm->heat.longer[g], ==, 0);
     sources_close(lab.vm);
     g_assert_null(lab.vm->source_state[SRC_IBS]);
     lab_end(&lab);

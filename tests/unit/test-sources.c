@@ -182,11 +182,11 @@ static void test_qemu(void)
     g_assert_cmpint(sources_harvest(b->vm, 0.25, &b->err), ==, 0);
     await(b, VT_HARVEST);
     g_assert_cmpuint(b->msg.harvest.sources, ==, SOURCES_IN_QEMU);
-    g_assert_cmpfloat(b->vm->heat.cell[0].touched, ==, 5);
-    g_assert_cmpfloat(b->vm->heat.cell[0].armed, ==, 2);
-    g_assert_cmpfloat(b->vm->heat.cell[1].written, ==, 7);
-    g_assert_cmpfloat(b->vm->heat.cell[2].samples, ==, 9);
-    g_assert_cmpfloat(b->vm->heat.cell[3].samples, ==, 0);
+    g_assert_cmpfloat(b->vm->heat.touched[0], ==, 5);
+    g_assert_cmpfloat(b->vm->heat.armed[0], ==, 2);
+    g_assert_cmpfloat(heat_full(b->vm->heat.written[1]), ==, 7);
+    g_assert_cmpfloat(b->vm->heat.longer[2], ==, 9 * b->vm->config.sample_period);
+    g_assert_cmpfloat(b->vm->heat.longer[3], ==, 0);
     g_assert_cmpuint(b->vm->hits[1][2], ==, 9);
     g_assert_cmpuint(s[SRC_REFAULT].events, ==, 100);
     g_assert_cmpuint(s[SRC_REFAULT].vcpu_ns, ==, 1000000);
@@ -211,7 +211,7 @@ static void test_measure(void)
     say_end(b, 0, 0, 0);
     g_assert_cmpint(sources_harvest(b->vm, 0.25, &b->err), ==, 0);
     g_assert_cmpuint(b->vm->hits[0][2], ==, 9);
-    g_assert_cmpfloat(b->vm->heat.cell[2].samples, ==, 0);
+    g_assert_cmpfloat(b->vm->heat.longer[2], ==, 0);
     g_assert_false(sources_sampling(b->vm));
     bed_free(b);
 }
@@ -241,7 +241,6 @@ static void test_switch(void)
 static void test_observe(void)
 {
     struct bed *b = bed_new();
-    struct heat_cell none = { 0 };
 
     ledger_put(&b->vm->ledger, 3, LEDGER_NONE);
     source_observe(b->vm, SRC_REFAULT, 3, 1, 1);
@@ -249,9 +248,9 @@ static void test_observe(void)
     source_observe(b->vm, SRC_REFAULT, 0, -1, 1);
     source_observe(b->vm, SRC_REFAULT, 0, 0.0 / 0.0, 1);
     for (guint32 g = 0; g < 8; g++)
-        g_assert_cmpmem(&b->vm->heat.cell[g], sizeof(none), &none, sizeof(none));
+        g_assert_true(b->vm->heat.touched[g] == 0 && b->vm->heat.armed[g] == 0);
     source_observe(b->vm, SRC_REFAULT, 0, 2, 1);
-    g_assert_cmpfloat(b->vm->heat.cell[0].touched, ==, 2);
+    g_assert_cmpfloat(b->vm->heat.touched[0], ==, 2);
     bed_free(b);
 }
 
