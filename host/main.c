@@ -234,7 +234,8 @@ static bool start_faults(GError **error)
 static bool start(struct daemon *d, GError **error)
 {
     static const struct qmp_command *const tables[] = {
-        control_commands, sharing_commands, attach_commands, order_commands, NULL,
+        control_commands, sharing_commands, attach_commands, order_commands, report_commands,
+        NULL,
     };
 
     most_verbose = d->config->log_level;
