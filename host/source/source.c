@@ -21,6 +21,7 @@ const struct source *const sources[SRC_END] = {
     [SRC_DIRTY] = &source_dirty,
     [SRC_SAMPLE] = &source_sample,
     [SRC_IBS] = &source_ibs,
+    [SRC_IDLE] = &source_idle,
     [SRC_REPORT] = &source_report,
 };
 
