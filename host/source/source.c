@@ -22,6 +22,7 @@ const struct source *const sources[SRC_END] = {
     [SRC_SAMPLE] = &source_sample,
     [SRC_IBS] = &source_ibs,
     [SRC_IDLE] = &source_idle,
+    [SRC_DAMON] = &source_damon,
     [SRC_REPORT] = &source_report,
 };
 
