@@ -121,15 +121,14 @@ static bool send_json(struct sender *s, FILE *in, GError **error)
     g_autofree char *text = g_malloc(INPUT_MOST + 1);
     gsize n = fread(text, 1, INPUT_MOST + 1, in);
     g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GError) why = NULL;
     JsonObject *args;
     JsonNode *root;
 
     if (n > INPUT_MOST)
         return FAIL(error, CLI_USAGE, "more than %d bytes of JSON: send it in parts", INPUT_MOST);
-    if (!json_parser_load_from_data(parser, text, (gssize)n, error)) {
-        g_prefix_error(error, "standard input: ");
-        return false;
-    }
+    if (!json_parser_load_from_data(parser, text, (gssize)n, &why))
+        return FAIL(error, CLI_USAGE, "standard input: %s", why->message);
     root = json_parser_get_root(parser);
     if (root && JSON_NODE_HOLDS_OBJECT(root)) {
         args = json_node_dup_object(root);

@@ -244,6 +244,18 @@ static void stop(struct vm *vm)
 
 #define FAIL(error, ...) (g_set_error(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, __VA_ARGS__), false)
 
+guint report_waiting(struct vm *vm)
+{
+    const struct queue *q;
+    guint n;
+
+    g_mutex_lock(&vm->lock);
+    q = vm->source_state[SRC_REPORT];
+    n = q ? q->in->len + q->left : 0;
+    g_mutex_unlock(&vm->lock);
+    return n;
+}
+
 bool report_push(struct vm *vm, const struct report *batch, guint n, GError **error)
 {
     struct queue *q;

@@ -28,6 +28,9 @@ struct report {
 /* Leaves a batch with the VM, or fails and changes nothing. Main thread. */
 bool report_push(struct vm *vm, const struct report *batch, guint n, GError **error);
 
+/* How many wait; 0 if it takes none. Any thread. */
+guint report_waiting(struct vm *vm);
+
 /* Where CXL decoders are looked up, for tests; NULL: in sysfs. */
 void report_set_cxl_root(const char *path);
 
