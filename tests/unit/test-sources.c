@@ -3,7 +3,9 @@
  * Unit tests of the sources' common part: the table, addresses, what is counted, and the harvest of those
  * in QEMU, over a link whose other end is this test.
  */
+// link: -Wl,--wrap=heat_add
 #include "host/source/source.h"
+#include "tests/unit/heard.h"
 #include "tests/unit/vm-fixture.h"
 
 #include <errno.h>
@@ -52,12 +54,14 @@ static struct bed *bed_new(void)
     struct bed *b = g_new0(struct bed, 1);
     int ends[2];
 
+    heard_forget();
     b->daemon = fixture_daemon();
     b->vm = fixture_vm(b->daemon);
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), ==, 0);
     close(b->vm->link);
     b->vm->link = ends[0];
     b->qemu = ends[1];
+    b->vm->config.sample_period = 1;
     lay_out(b->vm);
     return b;
 }
@@ -182,11 +186,11 @@ static void test_qemu(void)
     g_assert_cmpint(sources_harvest(b->vm, 0.25, &b->err), ==, 0);
     await(b, VT_HARVEST);
     g_assert_cmpuint(b->msg.harvest.sources, ==, SOURCES_IN_QEMU);
-    g_assert_cmpfloat(b->vm->heat.cell[0].touched, ==, 5);
-    g_assert_cmpfloat(b->vm->heat.cell[0].armed, ==, 2);
-    g_assert_cmpfloat(b->vm->heat.cell[1].written, ==, 7);
-    g_assert_cmpfloat(b->vm->heat.cell[2].samples, ==, 9);
-    g_assert_cmpfloat(b->vm->heat.cell[3].samples, ==, 0);
+    g_assert_cmpfloat(heard[HEAT_PROBES][0].events, ==, 5);
+    g_assert_cmpfloat(heard[HEAT_PROBES][0].exposure_s, ==, 2);
+    g_assert_cmpfloat(heard[HEAT_WRITES][1].events, ==, 7);
+    g_assert_cmpfloat(heard[HEAT_SAMPLES][2].events, ==, 9);
+    g_assert_cmpfloat(heard[HEAT_SAMPLES][3].events, ==, 0);
     g_assert_cmpuint(b->vm->hits[1][2], ==, 9);
     g_assert_cmpuint(s[SRC_REFAULT].events, ==, 100);
     g_assert_cmpuint(s[SRC_REFAULT].vcpu_ns, ==, 1000000);
@@ -211,7 +215,7 @@ static void test_measure(void)
     say_end(b, 0, 0, 0);
     g_assert_cmpint(sources_harvest(b->vm, 0.25, &b->err), ==, 0);
     g_assert_cmpuint(b->vm->hits[0][2], ==, 9);
-    g_assert_cmpfloat(b->vm->heat.cell[2].samples, ==, 0);
+    g_assert_cmpfloat(heard[HEAT_SAMPLES][2].events, ==, 0);
     g_assert_false(sources_sampling(b->vm));
     bed_free(b);
 }
@@ -241,7 +245,6 @@ static void test_switch(void)
 static void test_observe(void)
 {
     struct bed *b = bed_new();
-    struct heat_cell none = { 0 };
 
     ledger_put(&b->vm->ledger, 3, LEDGER_NONE);
     source_observe(b->vm, SRC_REFAULT, 3, 1, 1);
@@ -249,9 +252,9 @@ static void test_observe(void)
     source_observe(b->vm, SRC_REFAULT, 0, -1, 1);
     source_observe(b->vm, SRC_REFAULT, 0, 0.0 / 0.0, 1);
     for (guint32 g = 0; g < 8; g++)
-        g_assert_cmpmem(&b->vm->heat.cell[g], sizeof(none), &none, sizeof(none));
+        g_assert_cmpfloat(heard[HEAT_PROBES][g].exposure_s, ==, 0);
     source_observe(b->vm, SRC_REFAULT, 0, 2, 1);
-    g_assert_cmpfloat(b->vm->heat.cell[0].touched, ==, 2);
+    g_assert_cmpfloat(heard[HEAT_PROBES][0].events, ==, 2);
     bed_free(b);
 }
 
