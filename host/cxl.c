@@ -69,7 +69,7 @@ static bool find_position(const char *root, const char *region, const char *deco
 /* Numbers that can be a decoder's: what is computed with them cannot wrap. */
 static bool sane(const struct cxl_share *s)
 {
-    return s->length && s->ways && s->ways <= WAYS_MOST && s->granularity &&
+    return s->length && s->ways && s->granularity &&
            s->granularity <= 1 << 20 && !(s->granularity & (s->granularity - 1)) &&
            s->dpa < 1ull << 52 && s->length <= 1ull << 52 && s->hpa < 1ull << 52;
 }

@@ -218,6 +218,7 @@ static void test_full(void)
                                    .at_us = g_get_monotonic_time() };
     g_assert_true(report_push(b->vm, many, REPORT_QUEUE - 2, &error));
     g_assert_false(report_push(b->vm, many, 3, &error));
+    g_assert_cmpuint(report_waiting(b->vm), ==, REPORT_QUEUE - 2);
     g_assert_nonnull(strstr(error->message, "toy: 3 reports are more than fit: 65534 of 65536 wait"));
     g_clear_error(&error);
     g_assert_true(report_push(b->vm, many, 2, &error));
