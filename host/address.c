@@ -19,12 +19,16 @@ static bool place_in(const struct vm *vm, const struct vm_block *b, guint64 offs
 
 bool vm_place_of_gpa(const struct vm *vm, guint64 gpa, struct vm_place *place)
 {
+    place->left = G_MAXUINT64 - gpa;
     for (guint32 i = 0; i < vm->stats.n_slots; i++) {
         const struct vt_slot *s = &vm->stats.slot[i];
         guint64 in = gpa - s->gpa;
 
+        if (gpa < s->gpa)
+            place->left = MIN(place->left, s->gpa - gpa);
         if (gpa < s->gpa || in >= s->length)
             continue;
+        place->left = s->length - in;
         return s->block < VT_BLOCKS && s->offset + in >= s->offset &&
                place_in(vm, &vm->block[s->block], s->offset + in, s->length - in, place);
     }
@@ -33,9 +37,15 @@ bool vm_place_of_gpa(const struct vm *vm, guint64 gpa, struct vm_place *place)
 
 bool vm_place_of_hva(const struct vm *vm, guint64 hva, struct vm_place *place)
 {
-    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-        if (b->present && b->host && hva >= b->host && hva - b->host < b->length)
+    place->left = G_MAXUINT64 - hva;
+    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++) {
+        if (!b->present || !b->host)
+            continue;
+        if (hva < b->host)
+            place->left = MIN(place->left, b->host - hva);
+        else if (hva - b->host < b->length)
             return place_in(vm, b, hva - b->host, b->length, place);
+    }
     return false;
 }
 

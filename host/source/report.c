@@ -23,7 +23,7 @@
 #define QUIET_S   20.0
 #define OLD_S     (10 * HEAT_HALF_LIFE) /* a thousandth of it would be left */
 #define MAP_S     10.0            /* as long do physical addresses wait for the first map */
-#define LOOK_EVERY 64           /* reports between two looks at the clock */
+#define LOOK_EVERY 64           /* lookups between two looks at the clock */
 
 struct queue {
     GArray *in;                 /* of struct report */
@@ -105,8 +105,8 @@ static bool physical_is_ready(struct vm *vm, struct queue *q)
 
 /* --- the worker's side -------------------------------------------------------------------------- */
 
-/* False: not a byte of it is this VM's tiered RAM. */
-static bool take_one(struct vm *vm, const struct report *r, double accesses)
+/* False: not a byte of it is this VM's tiered RAM. *steps grows by the lookups it took. */
+static bool take_one(struct vm *vm, const struct report *r, double accesses, guint *steps)
 {
     bool any = false;
 
@@ -119,6 +119,7 @@ static bool take_one(struct vm *vm, const struct report *r, double accesses)
             source_observe(vm, SRC_REPORT, place.granule, accesses * (double)n / (double)r->size, 0);
         any |= found;
         at += n;
+        ++*steps;
     }
     return any;
 }
@@ -149,6 +150,7 @@ static guint64 thread_us(void)
 static void take(struct vm *vm, struct queue *q, gint64 now, guint64 until_us)
 {
     guint64 taken = 0, missed = 0;
+    guint steps = 0;
 
     while (q->next < q->work->len) {
         const struct report *r = &g_array_index(q->work, struct report, q->next);
@@ -157,12 +159,15 @@ static void take(struct vm *vm, struct queue *q, gint64 now, guint64 until_us)
         if (r->space == REPORT_HPA && !physical_is_ready(vm, q))
             break;
         q->next++;
-        if (age < OLD_S && take_one(vm, r, r->weight * exp2(-age / HEAT_HALF_LIFE)))
+        if (age < OLD_S && take_one(vm, r, r->weight * exp2(-age / HEAT_HALF_LIFE), &steps))
             taken++;
         else
             missed++;
-        if (q->next % LOOK_EVERY == 0 && thread_us() >= until_us)
+        if (++steps < LOOK_EVERY)
+            continue;
+        if (thread_us() >= until_us)
             break;
+        steps = 0;
     }
     source_count(vm, SRC_REPORT, taken, 0, 0);
     source_miss(vm, SRC_REPORT, missed);

@@ -236,6 +236,24 @@ static void test_full(void)
     bed_free(b);                            /* with a full queue */
 }
 
+/* The longest of reports, of nothing: still a matter of microseconds. */
+static void test_long(void)
+{
+    struct bed *b = bed_new();
+    struct report r = { .address = 0, .size = REPORT_SPAN * GRANULE, .weight = 1 };
+    g_autoptr(GArray) many = g_array_new(FALSE, FALSE, sizeof(r));
+
+    r.at_us = g_get_monotonic_time();
+    r.address = GPA + 8 * GRANULE;
+    for (int i = 0; i < 10000; i++)
+        g_array_append_val(many, r);
+    b->vm->config.probe_budget_us = 1000000;
+    g_assert_true(report_push(b->vm, (struct report *)(void *)many->data, many->len, NULL));
+    round_of(b);
+    g_assert_cmpuint(b->vm->stats.source[SRC_REPORT].missed, ==, 10000);
+    bed_free(b);
+}
+
 static void test_off(void)
 {
     struct bed *b = bed_new();
@@ -320,6 +338,7 @@ int main(int argc, char **argv)
     g_test_add_func("/report/age", test_age);
     g_test_add_func("/report/bad", test_bad);
     g_test_add_func("/report/full", test_full);
+    g_test_add_func("/report/long", test_long);
     g_test_add_func("/report/off", test_off);
     g_test_add_func("/report/hpa", test_hpa);
     g_test_add_func("/report/hpa-gone", test_hpa_gone);

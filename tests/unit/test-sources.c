@@ -116,6 +116,27 @@ static void test_gpa(void)
     bed_free(b);
 }
 
+/* What is no RAM is told up to where there is some again. */
+static void test_gaps(void)
+{
+    struct bed *b = bed_new();
+    struct vm_place place;
+
+    g_assert_true(vm_place_of_gpa(b->vm, GRANULE - 4096, &place));
+    g_assert_cmpuint(place.left, ==, 4096);
+    g_assert_false(vm_place_of_gpa(b->vm, 2 * GRANULE + 1, &place));
+    g_assert_cmpuint(place.left, ==, 0x100000000 - 2 * GRANULE - 1);
+    g_assert_false(vm_place_of_gpa(b->vm, 0x200000000 + 4 * GRANULE - 4096, &place));
+    g_assert_cmpuint(place.left, ==, 4096);
+    g_assert_false(vm_place_of_gpa(b->vm, 1ull << 60, &place));
+    g_assert_cmpuint(place.left, ==, G_MAXUINT64 - (1ull << 60));
+    g_assert_false(vm_place_of_hva(b->vm, 1, &place));
+    g_assert_cmpuint(place.left, ==, BLOCK0 - 1);
+    g_assert_false(vm_place_of_hva(b->vm, BLOCK0 + 4 * GRANULE, &place));
+    g_assert_cmpuint(place.left, ==, 0x100000000 - 4 * GRANULE);
+    bed_free(b);
+}
+
 static void test_hva(void)
 {
     static const struct {
@@ -264,6 +285,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sources/table", test_table);
     g_test_add_func("/sources/gpa", test_gpa);
     g_test_add_func("/sources/hva", test_hva);
+    g_test_add_func("/sources/gaps", test_gaps);
     g_test_add_func("/sources/qemu", test_qemu);
     g_test_add_func("/sources/measure", test_measure);
     g_test_add_func("/sources/switch", test_switch);
