@@ -63,7 +63,7 @@ static void make_cxl(void)
     put("decoder3.0", "region", "region0\n");
     put("region0", "resource", "0x40000000\n");
     put("region0", "interleave_ways", "2\n");
-    put("region0", "interleave_granularity", "256\n");
+    put("region0", "interleave_granularity", "16384\n");
     put("region0", "target1", "decoder3.0\n");
     put("endpoint3", "dir", "");
     link = g_build_filename(cxl_root, "endpoint3", "uport", NULL);
