@@ -183,7 +183,7 @@ static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
     refill(vm, q);
     if (q->left)
         q->heard = vm->clock;
-    if (q->rmap && rmap_is_due(q->rmap) && rmap_refresh(q->rmap, budget_us / 2, &why)) {
+    if (q->rmap && rmap_refresh(q->rmap, budget_us / 2, &why)) {
         g_clear_pointer(&q->rmap, rmap_free);
         g_strlcpy(q->no_rmap, why.text, sizeof(q->no_rmap));
     }
