@@ -37,7 +37,7 @@ static int write_file(const char *path, const char *text)
 
 /* Writes `value` to the file that the rest names. */
 static int put(const struct damon *d, struct vt_err *err, const char *value, const char *format, ...)
-    G_GNUC_PRINTF(4, 5);
+    __attribute__((format(printf, 4, 5)));
 
 static int put(const struct damon *d, struct vt_err *err, const char *value, const char *format, ...)
 {
@@ -62,7 +62,7 @@ static int put_number(const struct damon *d, struct vt_err *err, guint64 value, 
     return put(d, err, text, "%s/%s", context, key);
 }
 
-static char *get(const struct damon *d, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static char *get(const struct damon *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static char *get(const struct damon *d, const char *format, ...)
 {

@@ -172,7 +172,9 @@ static int settle(struct vm *vm, struct idle *s, const struct visit *v)
 
     if (pages <= v->page)       /* its block is gone */
         return 0;
-    n = MIN(PAGES, pages - v->page);
+    n = pages - v->page;
+    if (n > PAGES)
+        n = PAGES;
     if (!read_frames(s, hva + v->page * 4096ull, n, frame))
         return -ESRCH;
     for (guint32 i = 0; i < n; i++)

@@ -14,7 +14,7 @@
 
 static char *root;
 
-static void put(const char *device, const char *key, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void put(const char *device, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static void put(const char *device, const char *key, const char *format, ...)
 {

@@ -24,7 +24,7 @@ struct bed {
     struct vt_err err;
 };
 
-static void put(struct bed *b, const char *value, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void put(struct bed *b, const char *value, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static void put(struct bed *b, const char *value, const char *format, ...)
 {
@@ -40,7 +40,7 @@ static void put(struct bed *b, const char *value, const char *format, ...)
     g_assert_true(g_file_set_contents(path, value, -1, NULL));
 }
 
-static void assert_file(struct bed *b, const char *wanted, const char *format, ...) G_GNUC_PRINTF(3, 4);
+static void assert_file(struct bed *b, const char *wanted, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static void assert_file(struct bed *b, const char *wanted, const char *format, ...)
 {

@@ -9,6 +9,7 @@
 #include "tests/unit/vm-fixture.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sys/socket.h>
 
 #define GRANULE (2ull << 20)
@@ -271,7 +272,7 @@ static void test_observe(void)
     source_observe(b->vm, SRC_REFAULT, 3, 1, 1);
     source_observe(b->vm, SRC_REFAULT, 8, 1, 1);
     source_observe(b->vm, SRC_REFAULT, 0, -1, 1);
-    source_observe(b->vm, SRC_REFAULT, 0, 0.0 / 0.0, 1);
+    source_observe(b->vm, SRC_REFAULT, 0, NAN, 1);
     for (guint32 g = 0; g < 8; g++)
         g_assert_cmpfloat(heard[HEAT_PROBES][g].exposure_s, ==, 0);
     source_observe(b->vm, SRC_REFAULT, 0, 2, 1);
