@@ -148,8 +148,7 @@ static void aim(const struct vm *vm, struct damon_target *t)
 {
     double looks = 1e6 / SAMPLE_US, per_s = vm->config.probe_budget_us * (1000.0 / ROUND_MS);
 
-    memset(t, 0, sizeof(*t));   /* they are compared as bytes */
-    t->pid = vm->pid;
+    *t = (struct damon_target){ .pid = vm->pid };
     for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
         if (b->present && b->host)
             t->range[t->n++] = (struct damon_range){ b->host, b->host + b->length };
@@ -254,7 +253,7 @@ static void stop(struct vm *vm)
 /* One region: its looks, shared out by bytes. */
 static void observe(struct vm *vm, const struct region *r)
 {
-    const double looked_s = CHECKS * (SAMPLE_US / 1e6);
+    const double looked_s = AGGR_US / 1e6;      /* a look stands for the time to the next one */
     struct vm_place place;
 
     for (guint64 at = r->start; at < r->end; at += place.left) {
@@ -316,6 +315,14 @@ static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
     return why.code ? -why.code : 0;
 }
 
+static bool same_target(const struct damon_target *a, const struct damon_target *b)
+{
+    for (guint32 i = 0; i < MIN(a->n, b->n); i++)
+        if (a->range[i].start != b->range[i].start || a->range[i].end != b->range[i].end)
+            return false;
+    return a->pid == b->pid && a->n == b->n && a->regions_most == b->regions_most;
+}
+
 /* Only where blocks are matters, not where granules are. */
 static void layout_changed(struct vm *vm)
 {
@@ -326,7 +333,7 @@ static void layout_changed(struct vm *vm)
 
     aim(vm, &now);
     g_mutex_lock(&all_lock);
-    if (memcmp(&now, &u->target, sizeof(now)) != 0) {
+    if (!same_target(&now, &u->target)) {
         u->target = now;
         rc = apply(&err);
     }
