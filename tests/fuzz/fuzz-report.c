@@ -46,11 +46,22 @@ static void put(const char *device, const char *key, const char *value)
     g_assert_true(g_file_set_contents(path, value, -1, NULL));
 }
 
+static void remove_tree(const char *path)
+{
+    g_autoptr(GDir) dir = g_file_test(path, G_FILE_TEST_IS_SYMLINK) ? NULL : g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *child = g_build_filename(path, name, NULL);
+
+        remove_tree(child);
+    }
+    g_remove(path);
+}
+
 static void remove_cxl(void)
 {
-    g_autofree char *command = g_strdup_printf("rm -rf '%s'", cxl_root);
-
-    (void)!system(command);
+    remove_tree(cxl_root);
 }
 
 static void make_cxl(void)
