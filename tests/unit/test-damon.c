@@ -182,13 +182,14 @@ static const struct source_stats *stats(struct bed *b, int i)
 
 static void put_region(struct bed *b, int slot, int i, guint64 start, guint64 end, int accesses)
 {
-    g_autofree char *text[3] = { g_strdup_printf("%" G_GUINT64_FORMAT "\n", start),
-                                 g_strdup_printf("%" G_GUINT64_FORMAT "\n", end),
-                                 g_strdup_printf("%d\n", accesses) };
+    const guint64 values[] = { start, end, (guint64)accesses };
     static const char *const keys[] = { "start", "end", "nr_accesses" };
 
-    for (int k = 0; k < 3; k++)
-        put(b, text[k], "kdamonds/%d/contexts/0/schemes/0/tried_regions/%d/%s", slot, i, keys[k]);
+    for (int k = 0; k < 3; k++) {
+        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT "\n", values[k]);
+
+        put(b, text, "kdamonds/%d/contexts/0/schemes/0/tried_regions/%d/%s", slot, i, keys[k]);
+    }
 }
 
 static void test_set_up(void)
