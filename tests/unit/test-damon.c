@@ -40,7 +40,8 @@ static void put(struct bed *b, const char *value, const char *format, ...)
     g_assert_true(g_file_set_contents(path, value, -1, NULL));
 }
 
-static void assert_file(struct bed *b, const char *wanted, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void assert_file(struct bed *b, const char *wanted, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static void assert_file(struct bed *b, const char *wanted, const char *format, ...)
 {
