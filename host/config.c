@@ -359,7 +359,7 @@ static struct config *config_new(void)
         .mode = VM_ON,
         .rate = 256 << 20,
         .granule = 2 << 20,
-        .sources = SOURCES_IN_QEMU,
+        .sources = SOURCES_IN_QEMU | 1u << SRC_REPORT,
         .sample_period = 64,
         .ibs_rate = 1000,
         .probe_budget_us = 2500,    /* of 250 ms: one per cent of a core */

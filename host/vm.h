@@ -191,7 +191,14 @@ void vm_event(struct vm *vm, const char *event, const char *text);
 
 /* --- address.c: on a worker ------------------------------------------------------------------------- */
 
-/* The granule at a guest-physical address; at one of QEMU's. False: no tiered RAM is there. */
+struct vm_place {
+    guint32 granule;
+    guint64 left;               /* bytes from there on of which the same can be said */
+};
+
+/* What is at a guest-physical address; at one of QEMU's. False: no tiered RAM, for place->left bytes. */
+bool vm_place_of_gpa(const struct vm *vm, guint64 gpa, struct vm_place *place);
+bool vm_place_of_hva(const struct vm *vm, guint64 hva, struct vm_place *place);
 bool vm_granule_of_gpa(const struct vm *vm, guint64 gpa, guint32 *granule);
 bool vm_granule_of_hva(const struct vm *vm, guint64 hva, guint32 *granule);
 

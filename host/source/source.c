@@ -21,6 +21,9 @@ const struct source *const sources[SRC_END] = {
     [SRC_DIRTY] = &source_dirty,
     [SRC_SAMPLE] = &source_sample,
     [SRC_IBS] = &source_ibs,
+    [SRC_IDLE] = &source_idle,
+    [SRC_DAMON] = &source_damon,
+    [SRC_REPORT] = &source_report,
 };
 
 static bool runs(const struct vm *vm, enum source_id id)
@@ -42,6 +45,11 @@ void source_count(struct vm *vm, enum source_id id, guint64 events, guint64 cpu_
     s->events += events;
     s->cpu_ns += cpu_ns;
     s->vcpu_ns += vcpu_ns;
+}
+
+void source_miss(struct vm *vm, enum source_id id, guint64 n)
+{
+    vm->stats.source[id].missed += n;
 }
 
 void source_observe(struct vm *vm, enum source_id id, guint32 granule, double events,

@@ -54,10 +54,13 @@ struct source {
 /* By id; NULL where there is none. */
 extern const struct source *const sources[SRC_END];
 
-extern const struct source source_refault, source_dirty, source_sample, source_ibs;
+extern const struct source source_refault, source_dirty, source_sample, source_ibs,
+    source_idle, source_damon, source_report;
 
 /* Counted since the VM was attached: what was seen, our CPU time, and an estimate of what the guest lost. */
 void source_count(struct vm *vm, enum source_id id, guint64 events, guint64 cpu_ns, guint64 vcpu_ns);
+/* Something was seen that says nothing of this VM's tiered RAM, or no longer. */
+void source_miss(struct vm *vm, enum source_id id, guint64 n);
 
 /*
  * An observation on its way to heat; one of a granule that is not there is dropped. `events` in the unit of
