@@ -17,7 +17,7 @@ struct run {
     guint64 first : 9, last : 9, granule : 22, stamp : 24;
 };
 static_assert(sizeof(struct run) == 8, "rmap: a run");
-static_assert(VT_GRANULES_MAX <= 1u << 22, "rmap: a run has room for any granule");
+static_assert((VT_GRANULES_MAX - 1) >> 22 == 0, "rmap: a run has room for any granule");
 
 struct frame {
     guint64 key;                /* page frame number >> FRAME_SHIFT; NO_FRAME: a free slot */

@@ -35,21 +35,26 @@ struct ibs {
 
 /* --- what it takes ------------------------------------------------------------------------------------------ */
 
-static Event *event_for(const struct vm *vm, GError **error)
+/* NULL, with the reason in *err. */
+static Event *event_for(const struct vm *vm, struct vt_err *err)
 {
+    g_autoptr(GError) error = NULL;
     g_autofree char *text = vm->config.ibs_event ? g_strdup(vm->config.ibs_event) :
-                            event_default(EVENT_DEVICES, error);
+                            event_default(EVENT_DEVICES, &error);
+    Event *event = text ? event_parse(text, EVENT_DEVICES, &error) : NULL;
 
-    return text ? event_parse(text, EVENT_DEVICES, error) : NULL;
+    if (!event)
+        vt_fail(err, ENODEV, "%s", error ? error->message : "no event");
+    return event;
 }
 
 static bool available(const struct vm *vm, char *reason)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Event) event = event_for(vm, &error);
+    struct vt_err err = { 0 };
+    g_autoptr(Event) event = event_for(vm, &err);
 
     if (!event)
-        g_strlcpy(reason, error->message, VT_TEXT);
+        g_strlcpy(reason, err.text, VT_TEXT);
     return event != NULL;
 }
 
@@ -131,21 +136,24 @@ static int start_map(struct vm *vm, struct ibs *s, struct vt_err *err)
 
 static int start(struct vm *vm, struct vt_err *err)
 {
-    g_autoptr(GError) error = NULL;
-    struct ibs *s = g_new0(struct ibs, 1);
+    struct ibs *s;
     int rc;
+    Event *event = event_for(vm, err);
 
-    s->event = event_for(vm, &error);
-    rc = s->event ? start_map(vm, s, err) : vt_fail(err, EINVAL, "%s", error->message);
+    if (!event)
+        return -err->code;
+    s = g_new0(struct ibs, 1);
+    s->event = event;
+    rc = start_map(vm, s, err);
     if (!rc) {
-        s->sampler = sampler_new(s->event, (pid_t)vm->pid, vm->config.ibs_rate, err);
+        s->sampler = sampler_new(event, (pid_t)vm->pid, vm->config.ibs_rate, err);
         rc = s->sampler ? 0 : -err->code;
     }
     if (rc) {
         ibs_free(s);
         return rc;
     }
-    s->resolver.erratum = s->event->space == EVENT_IBS && cpu_has_erratum();
+    s->resolver.erratum = event->space == EVENT_IBS && cpu_has_erratum();
     vm->source_state[SRC_IBS] = s;
     return 0;
 }
