@@ -53,7 +53,7 @@ static void test_model(void)
 
     memset(owner, 0xff, MODEL_PAGES * sizeof(*owner));
     rmap_table_resize(t, MODEL_GRANULES);
-    for (int round = 0; round < 30000; round++) {
+    for (int round = 0; round < 8000; round++) {
         guint32 g = (guint32)g_rand_int_range(rand, 0, MODEL_GRANULES);
         guint32 n = g_rand_boolean(rand) ? 1 : (guint32)g_rand_int_range(rand, 1, 1500);
         guint32 at = (guint32)g_rand_int_range(rand, 0, (gint32)(MODEL_PAGES - n));

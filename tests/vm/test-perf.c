@@ -231,7 +231,9 @@ static void test_unavailable(void)
     g_autoptr(GError) error = NULL;
     g_autofree char *event = event_default(EVENT_DEVICES, &error);
 
+    rom_give(rig->vm, ROM_SPIN, spun, 0);
     g_assert_true(rig_reaches(rig, "sources.0.events", 1, TIMEOUT));
+    rom_stop_spin(rig->vm, TIMEOUT);
     vm = rig_status(rig);
     if (event) {
         g_test_skip("this host samples accesses");
