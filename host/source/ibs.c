@@ -195,11 +195,22 @@ static void describe(struct vm *vm, const struct ibs *s)
                r->cached, r->nowhere, r->guest, p.counts.lost, r->bad + perf_counts_bad(&p.counts), m.bytes >> 10);
 }
 
+/* Until all of the map is there once, samples are of little use; so it may take more for a while. */
+static int refresh_map(const struct resolver *r, guint32 budget_us, struct vt_err *err)
+{
+    struct rmap_stats m;
+
+    if (!r->map)
+        return 0;
+    rmap_stats(r->map, &m);
+    return rmap_refresh(r->map, m.sweeps ? budget_us / 2 : budget_us * 4, err);
+}
+
 static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
 {
     struct ibs *s = vm->source_state[SRC_IBS];
     struct resolver was = s->resolver;
-    int rc = was.map ? rmap_refresh(was.map, budget_us / 2, err) : 0;       /* first: samples are older */
+    int rc = refresh_map(&was, budget_us, err);     /* first: the samples are older */
 
     if (!rc)
         rc = sampler_read(s->sampler, budget_us / 2, take, vm, err);
