@@ -48,6 +48,17 @@ static Event *event_for(const struct vm *vm, struct vt_err *err)
     return event;
 }
 
+/*
+ * Not every event goes on in a guest under KVM: PEBS is switched off there, and the kernel counts no fault of its own
+ * look-ups. Of an event that somebody has named we do not know.
+ */
+static bool sees_guest(const struct vm *vm, const struct event *event)
+{
+    if (vm->accel != VT_ACCEL_KVM || event->space == EVENT_IBS)
+        return true;
+    return event->space == EVENT_PHYSICAL && vm->config.ibs_event;
+}
+
 static bool available(const struct vm *vm, char *reason)
 {
     struct vt_err err = { 0 };
@@ -55,7 +66,9 @@ static bool available(const struct vm *vm, char *reason)
 
     if (!event)
         g_strlcpy(reason, err.text, VT_TEXT);
-    return event != NULL;
+    else if (!sees_guest(vm, event))
+        g_snprintf(reason, VT_TEXT, "%s does not see what a guest under KVM does", event->text);
+    return !reason[0];
 }
 
 static bool cpu_has_erratum(void)
