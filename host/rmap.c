@@ -192,8 +192,12 @@ void rmap_moved(struct rmap *map, guint32 granule)
     if (granule >= map->n)
         return;
     rmap_table_forget(map->table, granule);
-    if (!(map->flags[granule] & MOVED))
-        g_array_append_val(map->moved, m);
+    for (guint i = 0; map->flags[granule] & MOVED && i < map->moved->len; i++)
+        if (g_array_index(map->moved, struct moved, i).granule == granule) {
+            g_array_index(map->moved, struct moved, i) = m;
+            return;
+        }
+    g_array_append_val(map->moved, m);
     map->flags[granule] |= MOVED;
 }
 

@@ -64,6 +64,7 @@ static bool available(const struct vm *vm, char *reason)
     struct vt_err err = { 0 };
     g_autoptr(Event) event = event_for(vm, &err);
 
+    reason[0] = '\0';
     if (!event)
         g_strlcpy(reason, err.text, VT_TEXT);
     else if (!sees_guest(vm, event))

@@ -305,6 +305,14 @@ static void test_touched_later(void)
     g_assert_cmpuint(found_right(&own), ==, (BYTES - GRANULE) / PAGE);
     memset(moved, 3, GRANULE);
     g_assert_cmpuint(found_right(&own), ==, (BYTES - GRANULE) / PAGE);
+    rmap_moved(own.map, 8);         /* again: that is read at once */
+    finish(&own);
+    g_assert_cmpuint(found_right(&own), ==, BYTES / PAGE);
+    g_assert_true(mmap(moved, GRANULE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0) ==
+                  moved);
+    rmap_moved(own.map, 8);
+    finish(&own);
+    memset(moved, 4, GRANULE);
     do {
         g_usleep(20000);
         g_assert_cmpint(rmap_refresh(own.map, 2000, &err), ==, 0);
