@@ -225,6 +225,11 @@ static void test_unavailable(void)
     char reason[VT_TEXT] = "";
     struct vt_err err = { 0 };
 
+    lab.vm->config.ibs_event = "minor-faults";
+    lab.vm->accel = VT_ACCEL_KVM;
+    g_assert_false(s->available(lab.vm, reason));
+    g_assert_nonnull(strstr(reason, "does not see what a guest under KVM does"));
+    reason[0] = '\0';
     lab.vm->config.ibs_event = "no_such_pmu/x=1/";
     g_assert_false(s->available(lab.vm, reason));
     g_assert_nonnull(strstr(reason, "there is no PMU no_such_pmu here"));
