@@ -96,6 +96,7 @@ static void new_vm(void)
 
     the_vm = fixture_vm(the_daemon);
     the_vm->pid = 1 << 22;                      /* above pid_max */
+    the_vm->can_sources = the_vm->sources = 0;  /* there is no QEMU to tell */
     vm_resize(the_vm, GRANULES);
     the_vm->block[0] = (struct vm_block){ .present = true, .host = 0x7f0000000000, .count = GRANULES,
                                           .length = GRANULES * GRANULE, .page_size = 4096,

@@ -88,6 +88,7 @@ static struct vm *make_vm(struct bed *b, guint32 pid)
     struct vm *vm = fixture_vm(b->daemon);
 
     vm->pid = pid;
+    vm->can_sources = vm->sources = 0;          /* there is no QEMU to tell */
     vm_resize(vm, 8);
     for (guint i = 0; i < 2; i++) {
         vm->block[i].present = true;

@@ -71,6 +71,7 @@ static struct bed *bed_new(guint64 granule, guint32 n)
     b->daemon = fixture_daemon();
     b->daemon->config->defaults.granule = granule;
     b->vm = fixture_vm(b->daemon);
+    b->vm->can_sources = b->vm->sources = 0;    /* there is no QEMU to tell */
     vm_resize(b->vm, n);
     b->vm->block[0].present = true;
     b->vm->block[0].host = HVA;

@@ -38,6 +38,7 @@ static struct bed *bed_new(void)
     heard_forget();
     b->daemon = fixture_daemon();
     b->vm = the_vm = fixture_vm(b->daemon);
+    b->vm->can_sources = b->vm->sources = 0;    /* there is no QEMU to tell */
     vm_resize(b->vm, 8);
     b->vm->block[0].present = true;
     b->vm->block[0].host = HVA;
