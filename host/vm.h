@@ -4,9 +4,9 @@
  *
  * Who may touch what. A VM's round runs on one worker thread at a time, and everything in struct vm
  * belongs to that thread, except
- *   - `want`, `order`, `recorder`, `shown`, the blocks and the array pointers, which `lock` guards: the control side reads
- *     `shown` (a copy made at the end of each round) and writes `want` (taken over at the start of the
- *     next); blocks and arrays change only when QEMU tells its layout;
+ *   - `want`, `order`, `recorder`, `shown`, the blocks and the array pointers, which `lock` guards: the
+ *     control side reads `shown` (a copy made at the end of each round) and writes `want` (taken over at
+ *     the start of the next); blocks and arrays change only when QEMU tells its layout;
  *   - `busy`, `gone` and `leaving`, which are atomic.
  * The arrays' elements may be read under `lock` at any time.
  */

@@ -10,13 +10,13 @@
 
 #define BAR 24                          /* cells */
 
-static char *slow, *policy, *rate, *follow;
+static char *slow, *policy, *rate, *use;
 
 static const GOptionEntry options[] = {
     { "slow", 's', 0, G_OPTION_ARG_STRING, &slow, NULL, NULL },
     { "policy", 'p', 0, G_OPTION_ARG_STRING, &policy, NULL, NULL },
     { "rate", 'r', 0, G_OPTION_ARG_STRING, &rate, NULL, NULL },
-    { "follow", 'f', 0, G_OPTION_ARG_STRING, &follow, NULL, NULL },
+    { "use", 'u', 0, G_OPTION_ARG_STRING, &use, NULL, NULL },
     { 0 },
 };
 
@@ -221,7 +221,7 @@ static bool run_capacity(struct cli *cli, char **args, GError **error)
     bool ok;
 
     if (!read_slow(&answers, wanted, error) || !replay_policy(policy, &o.policy, error) ||
-        !replay_rate(rate, &o.rate, error) || !replay_follow(follow, &o.use, error)) {
+        !replay_rate(rate, &o.rate, error) || !replay_use(use, &o.use, error)) {
         return false;
     }
     ok = measure(&c, &answers, wanted, error);
@@ -242,7 +242,7 @@ const struct cli_command cli_capacity = {
                "  -s, --slow PCT    this share of accesses instead\n"
                "  -p, --policy P    the policy (cbx)\n"
                "  -r, --rate SIZE   bytes that may be moved per second (256M)\n"
-               "  -f, --follow S    samples, probes, or as recorded: what placement follows",
+               "  -u, --use S       samples, probes, or as recorded: what placement follows",
     .options = options,
     .min_args = 1,
     .max_args = 1,

@@ -9,14 +9,14 @@
 
 #define RATE (256ll << 20)              /* the daemon's, where it is told nothing */
 
-static char *policy, *dram, *rate, *follow, *output;
+static char *policy, *dram, *rate, *use, *output;
 static double skip, window;
 
 static const GOptionEntry options[] = {
     { "policy", 'p', 0, G_OPTION_ARG_STRING, &policy, NULL, NULL },
     { "dram", 'd', 0, G_OPTION_ARG_STRING, &dram, NULL, NULL },
     { "rate", 'r', 0, G_OPTION_ARG_STRING, &rate, NULL, NULL },
-    { "follow", 'f', 0, G_OPTION_ARG_STRING, &follow, NULL, NULL },
+    { "use", 'u', 0, G_OPTION_ARG_STRING, &use, NULL, NULL },
     { "skip", 0, 0, G_OPTION_ARG_DOUBLE, &skip, NULL, NULL },
     { "window", 0, 0, G_OPTION_ARG_DOUBLE, &window, NULL, NULL },
     { "output", 'o', 0, G_OPTION_ARG_FILENAME, &output, NULL, NULL },
@@ -72,7 +72,7 @@ bool replay_rate(const char *text, guint64 *to, GError **error)
     return true;
 }
 
-bool replay_follow(const char *text, enum replay_use *to, GError **error)
+bool replay_use(const char *text, enum replay_use *to, GError **error)
 {
     static const char *const names[] = { "recorded", "samples", "probes" };
 
@@ -84,7 +84,7 @@ bool replay_follow(const char *text, enum replay_use *to, GError **error)
             return true;
         }
     }
-    return !text || usage(error, "--follow takes samples, probes or recorded");
+    return !text || usage(error, "--use takes samples, probes or recorded");
 }
 
 void replay_notes(const struct replay_result *r, GString *out)
@@ -225,7 +225,7 @@ static bool read_options(const char *path, struct replay_options *o, GError **er
         return usage(error, "--skip and --window take seconds");
     }
     if (!replay_policy(policy, &o->policy, error) || !replay_rate(rate, &o->rate, error) ||
-        !replay_follow(follow, &o->use, error) || !replay_open(path, &m, error)) {
+        !replay_use(use, &o->use, error) || !replay_open(path, &m, error)) {
         return false;
     }
     bytes = (gint64)m.quota;
@@ -273,7 +273,7 @@ const struct cli_command cli_replay = {
                "  -d, --dram SIZE   DRAM the VM may have, or a share of its RAM (as when it was recorded)\n"
                "  -p, --policy P    the policy (cbx)\n"
                "  -r, --rate SIZE   bytes that may be moved per second (256M)\n"
-               "  -f, --follow S    samples, probes, or as recorded: what placement follows\n"
+               "  -u, --use S       samples, probes, or as recorded: what placement follows\n"
                "  --skip S          seconds that do not count (a quarter of it, 60 at most)\n"
                "  --window S        seconds the oracle looks at in one piece (10)\n"
                "  -o, --output F    draw hits and moves over time as a PNG",

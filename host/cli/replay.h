@@ -17,7 +17,7 @@ bool replay_open(const char *path, struct replay_memory *memory, GError **error)
 /* Options; NULL: the default. */
 bool replay_policy(const char *name, const struct policy **to, GError **error);
 bool replay_rate(const char *text, guint64 *to, GError **error);
-bool replay_follow(const char *text, enum replay_use *to, GError **error);
+bool replay_use(const char *text, enum replay_use *to, GError **error);
 
 /* Sentences about what is missing in the recording. */
 void replay_notes(const struct replay_result *result, GString *out);
