@@ -84,6 +84,12 @@ static void chunk_number(struct trace_chunk *c) { c->number = 7; }
 static void chunk_empty(struct trace_chunk *c) { c->length = 0; }
 static void chunk_empty_raw(struct trace_chunk *c) { c->raw = 0; }
 static void chunk_long(struct trace_chunk *c) { c->length = c->raw = TRACE_CHUNK_MOST + 1; }
+static void chunk_long_packed(struct trace_chunk *c)
+{
+    c->method = TRACE_DEFLATED;
+    c->length = TRACE_CHUNK_MOST + 1;
+}
+
 static void chunk_bomb(struct trace_chunk *c) { c->method = TRACE_DEFLATED, c->raw = 1u << 31; }
 static void chunk_lengths(struct trace_chunk *c) { c->raw++; }
 static void chunk_crc(struct trace_chunk *c) { c->crc ^= 1; }
@@ -100,6 +106,7 @@ static const struct {
     { chunk_empty, "a chunk is empty or too long" },
     { chunk_empty_raw, "a chunk is empty or too long" },
     { chunk_long, "a chunk is empty or too long" },
+    { chunk_long_packed, "a chunk is empty or too long" },
     { chunk_bomb, "a chunk is empty or too long" },
     { chunk_lengths, "a chunk has two lengths" },
     { chunk_crc, "the checksum of a chunk is wrong" },
@@ -200,6 +207,11 @@ static const struct {
     { "out of order", BYTES(L, 100, 2, 0, 1, MIB2, 1, 'r', 0, 1, MIB2, 1, 'r', 0) },
     { "another length than its granules", BYTES(L, 100, 1, 0, 2, MIB2, 1, 'r', 0) },
     { "another length than its granules", BYTES(L, 100, 1, 0, 1, 0, 1, 'r', 0) },
+    { "another length than its granules", BYTES(L, 100, 1, 0, 1, 0x81, 0x80, 0x80, 1, 1, 'r', 0) },
+    { "granule that is in no block",
+      BYTES(L, 100, 1, 50, 1, MIB2, 1, 'r', 0, R, 'O', 0, 0, 0, 1, 49, 2) },
+    { "granule that is in no block",
+      BYTES(L, 100, 1, 50, 1, MIB2, 1, 'r', 0, R, 'O', 0, 0, 0, 1, 51, 2) },
     { "a slot is cut short", BYTES(L, 100, 1, 0, 1, MIB2, 1, 'r', 1, 0, 0) },
     { "a slot lies outside its block", BYTES(L, 100, 1, 0, 1, MIB2, 1, 'r', 1, 0, 1, 0, 1) },
     { "a slot lies outside its block", BYTES(L, 100, 1, 0, 1, MIB2, 1, 'r', 1, 0, MIB2, 1, 0) },

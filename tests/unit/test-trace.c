@@ -222,6 +222,8 @@ static void test_writer_fails(void)
     g_assert_cmpuint(rounds, <, 100);
     g_assert_cmpint(trace_write_flush(w, NULL), ==, -ENOSPC);
     room = 1 << 20;
+    g_assert_cmpint(trace_write_flush(w, NULL), ==, -ENOSPC);
+    g_assert_cmpuint(room, ==, 1 << 20);
     g_assert_cmpint(trace_write_end(w, TRACE_ASKED, &err), ==, -ENOSPC);    /* no hole in the file */
     g_assert_nonnull(strstr(err.text, "no room"));
 }
