@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define REAL        "bench/traces"
 #define GRANULES    100u
 #define HOT         10u
 #define FIRST_HOT   50u
@@ -201,6 +202,43 @@ static void test_no_file(void)
     replay_clear(&r);
 }
 
+/* Recordings of real guests (bench/traces): placement is near what can be had, on a quarter of the RAM. */
+static void replay_real(const char *name)
+{
+    g_autofree char *path = g_build_filename(REAL, name, NULL);
+    struct replay_options o = usual();
+    struct replay_result r;
+    struct vt_err err;
+
+    o.dram = 256ull << 20;
+    if (replay_run(path, &o, &r, &err))
+        g_error("%s", err.text);
+    g_test_message("%s: %.2f %% of accesses, the oracle has %.2f %%, %.2f MB/s", name,
+                   100 * r.hits / r.accesses, 100 * r.oracle / r.accesses,
+                   (double)r.moved / r.seconds / 1e6);
+    g_assert_false(r.cut);
+    g_assert_cmpuint(r.totals.lost_rounds, ==, 0);
+    g_assert_cmpuint(r.granules, ==, 4096);
+    g_assert_cmpfloat(r.hits, >=, 0.97 * r.oracle);
+    g_assert_cmpfloat(r.seconds, >, 40);
+    replay_clear(&r);
+}
+
+static void test_real(void)
+{
+    g_autoptr(GDir) dir = g_dir_open(REAL, 0, NULL);
+    const char *name;
+    guint n = 0;
+
+    g_assert_nonnull(dir);
+    while ((name = g_dir_read_name(dir)))
+        if (g_str_has_suffix(name, ".vmtrace")) {
+            replay_real(name);
+            n++;
+        }
+    g_assert_cmpuint(n, >=, 3);
+}
+
 /* --- capacity ------------------------------------------------------------------------------------------ */
 
 static void test_capacity(void)
@@ -254,6 +292,7 @@ int main(int argc, char **argv)
     g_test_add_func("/trace-replay/evidence", test_evidence);
     g_test_add_func("/trace-replay/layout-changes", test_layout_changes);
     g_test_add_func("/trace-replay/no-file", test_no_file);
+    g_test_add_func("/trace-replay/real", test_real);
     g_test_add_func("/trace-replay/capacity", test_capacity);
     g_test_add_func("/trace-replay/capacity-unknown", test_capacity_unknown);
     return g_test_run();
