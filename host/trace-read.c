@@ -20,7 +20,8 @@ static gsize get(struct trace *t, void *to, gsize n)
         n = fread(to, 1, n, t->file);
     } else {
         n = MIN(n, t->length - t->at);
-        memcpy(to, t->bytes + t->at, n);
+        if (n)
+            memcpy(to, t->bytes + t->at, n);
     }
     t->at += n;
     return n;
