@@ -236,7 +236,7 @@ static void test_real(void)
             replay_real(name);
             n++;
         }
-    g_assert_cmpuint(n, >=, 3);
+    g_assert_cmpuint(n, ==, 4);
 }
 
 /* --- capacity ------------------------------------------------------------------------------------------ */
