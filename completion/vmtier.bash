@@ -8,11 +8,15 @@ _vmtier_names() {
     vmtier --timeout 1 qmp "$1" 2>/dev/null | sed -n 's/^    "name" : "\([A-Za-z0-9._:@+-]*\)",\{0,1\}$/\1/p'
 }
 
-# The words that may follow: $1 is the subcommand, $2 how many arguments it has already.
+# The words that may follow: $1 is the subcommand, $2 how many arguments it has already, $3 what is typed.
 _vmtier_words() {
     case "$1:$2" in
-    :*) echo "status top quota mode rate heatmap events sources attach detach report perf-read qmp version" ;;
-    status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0 | report:0) _vmtier_names query-vmtier-vms ;;
+    :*) echo "status top quota mode rate heatmap events sources attach detach report" \
+        "record replay capacity perf-read qmp version" ;;
+    status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0 | report:0 | record:0)
+        _vmtier_names query-vmtier-vms
+        ;;
+    replay:0 | capacity:0) compgen -f -X '!*.vmtrace' -- "$3" ;;
     attach:0) pgrep -f '^[^ ]*(qemu-system-|qemu-kvm|/kvm )' ;;
     mode:1) echo "on observe off" ;;
     quota:1) echo "10% 25% 50%" ;;
@@ -30,6 +34,9 @@ _vmtier_options() {
     quota) echo "--min --weight" ;;
     detach) echo "--home" ;;
     report) echo "--space --device --age" ;;
+    record) echo "--output --seconds" ;;
+    replay) echo "--dram --policy --rate --use --skip --window --output" ;;
+    capacity) echo "--slow --policy --rate --use" ;;
     perf-read) echo "--limit --counts" ;;
     esac
 }
@@ -44,16 +51,22 @@ _vmtier() {
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
-    --space | -s)
+    --space)
         mapfile -t COMPREPLY < <(compgen -W "gpa hva hpa dpa" -- "$current")
         return
         ;;
-    --timeout | --delay | -d | --name | -n | --device | -D | --age | -a | --limit | --min | --weight) return ;;
+    --use | -u)
+        mapfile -t COMPREPLY < <(compgen -W "samples probes recorded" -- "$current")
+        return
+        ;;
+    --timeout | --delay | -d | --name | -n | --device | -D | --age | -a | --limit | --min | --weight | \
+        --seconds | -s | --dram | --policy | -p | --rate | -r | --skip | --window | --slow) return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
-        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --space | -s | \
-            --device | -D | --age | -a | --limit | --min | --weight) ((i++)) ;;
+        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --space | \
+            --device | -D | --age | -a | --limit | --min | --weight | --seconds | -s | --dram | --policy | \
+            -p | --rate | -r | --use | -u | --skip | --window | --slow) ((i++)) ;;
         -*) ;;
         *) if [[ -n $command ]]; then ((given++)); else command=${COMP_WORDS[i]}; fi ;;
         esac
@@ -63,7 +76,7 @@ _vmtier() {
     elif [[ $current == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_vmtier_options "$command")" -- "$current")
     else
-        mapfile -t COMPREPLY < <(compgen -W "$(_vmtier_words "$command" "$given")" -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W "$(_vmtier_words "$command" "$given" "$current")" -- "$current")
     fi
 }
 

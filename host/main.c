@@ -4,6 +4,7 @@
 #include "host/sharing.h"
 #include "host/error.h"
 #include "host/source/damon.h"
+#include "host/trace-record.h"
 #include "common/fault.h"
 #include "common/version.h"
 
@@ -19,6 +20,8 @@
 /* As many as it takes: a VM has one job at most, and one whose QEMU does not answer, and so holds its
  * worker for LINK_MS, must not keep the others waiting. */
 #define WORKERS (-1)
+
+#define RECORDS_END_S 2.0       /* what recordings may take to end when the daemon does */
 
 /* --- things other files ask for ------------------------------------------------------------------------ */
 
@@ -236,7 +239,7 @@ static bool start(struct daemon *d, GError **error)
 {
     static const struct qmp_command *const tables[] = {
         control_commands, sharing_commands, attach_commands, order_commands, report_commands,
-        NULL,
+        record_commands, NULL,
     };
 
     most_verbose = d->config->log_level;
@@ -268,6 +271,7 @@ static void stop(struct daemon *d)
         g_thread_pool_free(d->workers, FALSE, TRUE);
     deliver_rest();
     g_clear_pointer(&d->vms, g_ptr_array_unref);
+    recorders_wait(RECORDS_END_S);
     g_clear_pointer(&d->qmp, qmp_server_free);
     g_clear_pointer(&d->tiers, tiers_free);
     if (d->userfault >= 0)

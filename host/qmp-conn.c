@@ -2,6 +2,8 @@
 /* One client of the QMP server: its bytes in and out. See struct qmp_conn for the rules. */
 #include "host/qmp-internal.h"
 
+#include <fcntl.h>
+
 #define READ_BYTES (64 * 1024)
 #define FAIR_BACKLOG (256 * 1024)       /* unsent bytes above which no request is taken */
 
@@ -36,7 +38,7 @@ static void watch(struct qmp_conn *conn, GSource **source, GIOCondition conditio
 
 static void update_watches(struct qmp_conn *conn)
 {
-    bool reading = !conn->ended && unsent(conn) < FAIR_BACKLOG;
+    bool reading = !conn->ended && !conn->heir.take && unsent(conn) < FAIR_BACKLOG;
 
     watch(conn, &conn->reading, G_IO_IN, reading);
     watch(conn, &conn->writing, G_IO_OUT, unsent(conn) > 0 || !reading);
@@ -92,7 +94,7 @@ static void send_reply(struct qmp_conn *conn, char *line /* take */, gsize lengt
 
 void qmp_conn_send_event(struct qmp_conn *conn, const char *line, gsize length)
 {
-    if (!conn->negotiated || conn->doomed) {
+    if (!conn->negotiated || conn->doomed || conn->heir.take) {
         return;
     }
     if (unsent(conn) + length > conn->allowed) {
@@ -125,7 +127,9 @@ static bool answer_one(struct qmp_conn *conn)
     case QMP_SPLIT_TEXT:
         line = qmp_request_run(conn, text, length, &length);
         send_reply(conn, line, length);
-        return true;
+        conn->heir = conn->server->heir;
+        conn->server->heir = (struct qmp_heir) { 0 };
+        return !conn->heir.take;
     case QMP_SPLIT_TOO_LONG:
         refuse_long(conn);
         return true;
@@ -164,17 +168,35 @@ static bool answer(struct qmp_conn *conn)
     return !more;
 }
 
+/* The heir gets a descriptor of its own, so that this one can be closed as ever. */
+static void hand_over(struct qmp_conn *conn)
+{
+    struct qmp_heir heir = conn->heir;
+    int fd = fcntl(g_socket_get_fd(g_socket_connection_get_socket(conn->stream)), F_DUPFD_CLOEXEC, 0);
+
+    if (fd >= 0) {
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    }
+    conn->heir.take = NULL;
+    heir.take(heir.data, fd);
+}
+
 static gboolean conn_ready(GSocket *socket, GIOCondition condition, gpointer opaque)
 {
     struct qmp_conn *conn = opaque;
-    bool idle;
+    bool idle, closing = conn->doomed || conn->ended || conn->heir.take;
 
     (void)socket;
-    if (!conn->doomed && !conn->ended && (condition & (G_IO_IN | G_IO_HUP | G_IO_ERR))) {
+    if (!closing && (condition & (G_IO_IN | G_IO_HUP | G_IO_ERR))) {
         receive(conn);
     }
     flush(conn);
-    idle = answer(conn);
+    idle = conn->heir.take || answer(conn);
+    if (!conn->doomed && conn->heir.take && unsent(conn) == 0) {
+        hand_over(conn);
+        qmp_conn_free(conn);
+        return G_SOURCE_REMOVE;
+    }
     if (conn->doomed || (conn->ended && idle && unsent(conn) == 0)) {
         qmp_conn_free(conn);
         return G_SOURCE_REMOVE;
@@ -214,6 +236,9 @@ struct qmp_conn *qmp_conn_new(QmpServer *server, GSocketConnection *stream, pid_
 void qmp_conn_free(struct qmp_conn *conn)
 {
     g_debug("QMP client (pid %d): gone", (int)conn->pid);
+    if (conn->heir.take) {
+        conn->heir.take(conn->heir.data, -1);
+    }
     conn->server->conns = g_list_remove(conn->server->conns, conn);
     unwatch(&conn->reading);
     unwatch(&conn->writing);

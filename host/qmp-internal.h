@@ -16,6 +16,12 @@
 #include <gio/gio.h>
 #include <sys/types.h>
 
+/* Who takes a connection over; without `take`, nobody. */
+struct qmp_heir {
+    qmp_take take;
+    gpointer data;
+};
+
 /*
  * One client. A connection is torn down in its own callbacks only (conn_ready), never while somebody
  * writes to it: whoever wants it gone sets `doomed` through qmp_conn_doom().
@@ -31,6 +37,7 @@ struct qmp_conn {
     GByteArray *out;                    /* unsent; bytes before `sent` are gone already */
     gsize sent, allowed;
     bool negotiated, ended, doomed;     /* ended: the client sends no more */
+    struct qmp_heir heir;               /* gets the socket when all is sent */
     pid_t pid;
 };
 
@@ -46,6 +53,7 @@ struct QmpServer {
     GMainContext *context;
     const struct qmp_command *const *tables;
     gpointer opaque;
+    struct qmp_heir heir;               /* the running command's wish */
     GList *conns;                       /* of struct qmp_conn */
     GQueue events;                      /* of JsonObject, oldest first, at most QMP_EVENT_RING */
     gint64 last_seq;                    /* of the newest event; the first one is 1 */

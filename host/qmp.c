@@ -7,6 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+void qmp_server_hand_over(QmpServer *server, qmp_take take, gpointer data)
+{
+    server->heir = (struct qmp_heir){ take, data };
+}
+
 JsonNode *qmp_version(void)
 {
     JsonObject *version = json_object_new(), *qemu = json_object_new();

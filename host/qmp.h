@@ -70,6 +70,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmpServer, qmp_server_free)
 /* Takes `data` (NULL: {}). Never drops a client before it returns, so commands may call it. */
 void qmp_server_emit(QmpServer *server, const char *event, JsonNode *data);
 
+/*
+ * For a command's `run`: behind the reply to it, the connection is no QMP client's any more. `take` gets its
+ * socket, blocking, to close it some time; or -1, as the client has gone before it had its reply.
+ */
+typedef void (*qmp_take)(gpointer data, int fd);
+void qmp_server_hand_over(QmpServer *server, qmp_take take, gpointer data);
+
 /* Whether the arguments are what the command takes; the error names the culprit. */
 bool qmp_args_check(const struct qmp_arg *args, JsonObject *given, GError **error);
 

@@ -4,23 +4,20 @@
  *
  *      settings -> news from QEMU -> harvest -> heat -> place -> pace -> move -> account -> show
  *
- * The quota holds at every instant because demotions are carried out, and their memory given back,
- * before any promotion is sent, and only as many promotions are sent as there is room for.
+ * How the quota holds at every instant is said in place.h.
  */
 #include "common/fault.h"
 #include "host/daemon.h"
 #include "host/sharing.h"
 #include "host/mover/mover.h"
 #include "host/order.h"
+#include "host/place.h"
 #include "host/source/source.h"
-#include "host/top.h"
 
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define MOVES_MOST  256         /* granules per round, whatever the rate allows */
 #define COST_MEMORY_S 60.0      /* a move's cost goes back to the usual in about so long */
 #define SPARE_MOST  (64u << 20) /* bytes of the slow tier that wait for the next demotions */
 
@@ -64,115 +61,42 @@ static bool is_ready(gconstpointer of, guint32 granule)
 {
     const struct vm *vm = of;
 
-    return !vm->mover->ready || vm->mover->ready(vm, granule);
-}
-
-static struct outlook look_out(struct vm *vm)
-{
-    return (struct outlook){
-        .heat = &vm->heat,
-        .ledger = &vm->ledger,
-        .dram_most = vm_quota_granules(vm),
-        .moves_most = MIN(pace_units(&vm->pace, vm->config.granule), MOVES_MOST),
-        .now = vm->clock,
-        .move_cost_s = vm->move_cost_s,
-        .pages = (guint32)(vm->config.granule / 4096),
-        .ready = is_ready,
-        .of = vm,
-    };
-}
-
-/* More dram than the quota allows: the coldest have to go, worth it or not. */
-static void plan_shrink(const struct vm *vm, const struct outlook *look, struct plan *p)
-{
-    guint32 over = vm->ledger.count[0] - look->dram_most;
-    struct top coldest;
-
-    top_init(&coldest);
-    top_begin(&coldest, MIN(over, look->moves_most));
-    for (guint32 g = 0; g < vm->ledger.n; g++)
-        if (vm->ledger.tier[g] == 0 && is_ready(vm, g))
-            top_offer(&coldest, g, (float)-heat_rate(&vm->heat, g).rate);
-    top_sort(&coldest);
-    p->wanted = over;
-    p->n_demote = coldest.n;
-    for (guint32 i = 0; i < coldest.n; i++)
-        p->demote[i] = coldest.entry[i].granule;
-    top_clear(&coldest);
-}
-
-static int by_granule(const void *a, const void *b)
-{
-    const struct vt_move_one *x = a, *y = b;
-
-    return (x->granule > y->granule) - (x->granule < y->granule);
-}
-
-/* Moves list[0..n) to a tier in the order of addresses, so that neighbours go together. Keeps in the
- * list those that arrived. */
-static int move_list(struct vm *vm, guint32 *list, guint32 *n, guint8 tier, struct vt_err *err)
-{
-    g_autofree struct vt_move_one *moves = g_new0(struct vt_move_one, MAX(*n, 1));
-    guint32 arrived = 0;
-    int rc;
-
-    for (guint32 i = 0; i < *n; i++)
-        moves[i] = (struct vt_move_one){ .granule = list[i], .tier = tier };
-    qsort(moves, *n, sizeof(moves[0]), by_granule);
-    rc = vm->mover->carry_out(vm, moves, *n, false, err);
-    for (guint32 i = 0; !rc && i < *n; i++)
-        if (moves[i].status == VT_ST_OK) {
-            heat_note_moved(&vm->heat, moves[i].granule, vm->clock);
-            list[arrived++] = moves[i].granule;
-        }
-    pace_spend(&vm->pace, arrived * vm->config.granule);
-    *n = arrived;
-    return rc;
+    return vm->mover->ready(vm, granule);
 }
 
 /*
  * The dram that demotions free is the promotions' destination, so nothing is freed and made anew; what
  * they leave goes back at once, as spare dram counts against the quota. The slow tier may keep some.
  */
-static int carry_out(struct vm *vm, const struct outlook *look, struct plan *p, struct vt_err *err)
+static int carry_out(gpointer of, struct vt_move_one *moves, guint32 n, guint32 coming,
+                     struct vt_err *err)
 {
-    guint32 used;
+    struct vm *vm = of;
     int rc;
 
     for (guint t = 1; t < VT_TIERS; t++)
         vm->spare_most[t] = SPARE_MOST;
-    vm->spare_most[0] = p->n_promote * vm->config.granule;
-    rc = move_list(vm, p->demote, &p->n_demote, 1, err);
+    vm->spare_most[0] = coming * vm->config.granule;
+    rc = vm->mover->carry_out(vm, moves, n, false, err);
     vm->spare_most[0] = 0;
-    used = vm->ledger.count[0];
-
-    (void)fault_at(FAULT_ROUND_DEMOTED);
-    if (rc)
-        return rc;
-    p->n_promote = MIN(p->n_promote, used < look->dram_most ? look->dram_most - used : 0);
-    return move_list(vm, p->promote, &p->n_promote, 0, err);
+    return rc;
 }
 
 static int place(struct vm *vm, struct vt_err *err)
 {
-    guint32 demote[MOVES_MOST], promote[MOVES_MOST];
-    struct plan p = { .demote = demote, .promote = promote };
-    struct outlook look = look_out(vm);
-    int rc = 0;
+    struct placing p = {
+        .policy = vm->policy, .policy_state = vm->policy_state,
+        .heat = &vm->heat, .ledger = &vm->ledger, .pace = &vm->pace,
+        .granule = vm->config.granule, .dram_most = vm_quota_granules(vm), .now = vm->clock,
+        .move_cost_s = vm->move_cost_s, .moves = vm->stats.state == VM_TIERING,
+        .of = vm, .ready = vm->mover->ready ? is_ready : NULL, .carry_out = carry_out,
+    };
+    int rc = place_round(&p, err);
 
-    if (look.dram_most < vm->ledger.count[0])
-        plan_shrink(vm, &look, &p);
-    else
-        vm->policy->plan(vm->policy_state, &look, &p);
-    (void)fault_at(FAULT_ROUND_PLANNED);
-    if (vm->stats.state == VM_TIERING) {
-        rc = carry_out(vm, &look, &p, err);
-        vm->policy->carried_out(vm->policy_state, &look, &p);
-    } else {
-        g_debug("%s: would demote %u and promote %u granules", vm->name, p.n_demote, p.n_promote);
-    }
+    if (!p.moves)
+        g_debug("%s: would demote %u and promote %u granules", vm->name, p.demoted, p.promoted);
     vm->stats.plan_wanted = p.wanted;
-    vm->stats.plan_done = p.n_demote + p.n_promote;
+    vm->stats.plan_done = p.demoted + p.promoted;
     return rc;
 }
 

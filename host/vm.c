@@ -4,6 +4,7 @@
 #include "host/daemon.h"
 #include "host/mover/mover.h"
 #include "host/order.h"
+#include "host/trace-tap.h"
 #include "host/source/source.h"
 
 #include <string.h>
@@ -50,6 +51,7 @@ void vm_unref(struct vm *vm)
         close(vm->link);
     if (vm->mover->close)
         vm->mover->close(vm);
+    tap_close(vm);
     order_free(vm->order);
     for (int b = 0; b < VT_BLOCKS; b++)
         for (int t = 0; t < VT_TIERS; t++)

@@ -4,9 +4,9 @@
  *
  * Who may touch what. A VM's round runs on one worker thread at a time, and everything in struct vm
  * belongs to that thread, except
- *   - `want`, `order`, `shown`, the blocks and the array pointers, which `lock` guards: the control side reads
- *     `shown` (a copy made at the end of each round) and writes `want` (taken over at the start of the
- *     next); blocks and arrays change only when QEMU tells its layout;
+ *   - `want`, `order`, `recorder`, `shown`, the blocks and the array pointers, which `lock` guards: the
+ *     control side reads `shown` (a copy made at the end of each round) and writes `want` (taken over at
+ *     the start of the next); blocks and arrays change only when QEMU tells its layout;
  *   - `busy`, `gone` and `leaving`, which are atomic.
  * The arrays' elements may be read under `lock` at any time.
  */
@@ -96,6 +96,7 @@ void vm_clean_text(char *to, const char *from, size_t size);
 enum vm_leaving { VM_STAYS, VM_LEAVES, VM_GOES_HOME /* its memory to dram first */ };
 
 struct mover;
+struct recorder;
 struct vm_order;
 
 struct vm {
@@ -117,6 +118,7 @@ struct vm {
 
     GMutex lock;
     struct vm_settings want;
+    struct recorder *recorder;  /* the newest recording, over or not; NULL: none yet */
     struct vm_order *order;     /* moves that an operator has asked for; NULL: none */
     struct vm_stats shown;
     struct curve curve;         /* how hot its memory is, for the arbiter */
@@ -149,6 +151,7 @@ struct vm {
     struct history history;     /* under `lock` as well */
     const struct policy *policy;
     gpointer policy_state;
+    struct recorder *tap;       /* what this round is recorded by: trace-tap.h */
     double clock;               /* seconds since attach */
     gint64 last_us;             /* monotonic time of the last round */
     double move_cost_s;         /* CPU seconds per granule, running mean */

@@ -15,6 +15,7 @@
 #:   bench-move       the mover's alone: speed, stalls, vCPUs (~15 min); bench-move-quick: < 50 s
 #:   bench-place      placement policies on simulated loads (~8 min); bench-place-quick: < 60 s
 #:   bench-round      CPU time of heat and placement in a round, 64 GiB and 4 TiB (< 2 min)
+#:   bench-traces     record what real guests do, into build/cache/traces (~12 min)
 #:   bench-io         what the fence costs: a guest's direct disk I/O, a submission (~6 min)
 #:
 #:   T=WORD           only tests with WORD in their path     make check T=qmp
@@ -113,4 +114,7 @@ bench-round: $(BUILD)/bench/round
 bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
 	@$(BUILD)/bench/io
 
-.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-io long-torn
+bench-traces: $(PROGRAMS) guest
+	@bench/traces/record.sh
+
+.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-io bench-traces long-torn

@@ -189,6 +189,13 @@ JsonObject *client_next_event(Client *client, GError **error)
     return object;
 }
 
+int client_stream(Client *client, const char **first, gsize *length)
+{
+    *first = client->in->str;
+    *length = client->in->len;
+    return g_socket_get_fd(client->socket);
+}
+
 void client_drop_events(Client *client)
 {
     g_queue_clear_full(&client->events, (GDestroyNotify)json_object_unref);

@@ -23,6 +23,12 @@ JsonNode *client_call(Client *client, const char *command, JsonObject *args, GEr
 /* The next event, however long that takes. */
 JsonObject *client_next_event(Client *client, GError **error);
 
+/*
+ * After a command behind whose reply the connection is a stream of bytes: its descriptor, and what has come
+ * of it already. Only client_close() may follow.
+ */
+int client_stream(Client *client, const char **first, gsize *length);
+
 /* Drops the events that have come so far. */
 void client_drop_events(Client *client);
 

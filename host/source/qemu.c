@@ -7,6 +7,7 @@
  */
 #include "host/source/source.h"
 #include "host/daemon.h"
+#include "host/trace-tap.h"
 
 #include <errno.h>
 
@@ -23,6 +24,13 @@ int source_qemu_switch(struct vm *vm, guint32 run, struct vt_err *err)
     return vm_send(vm, err);
 }
 
+static void record(struct vm *vm, const struct vt_obs *o)
+{
+    const double unit = o->source == VT_SRC_SAMPLE ? vm->config.sample_period : 1;
+
+    tap_observe(vm, o->source, o->tier, o->granule, o->events * unit, o->exposure / 1000.0);
+}
+
 static void absorb(struct vm *vm, const struct vt_obs_list *list)
 {
     for (guint32 i = 0; i < list->count; i++) {
@@ -31,6 +39,7 @@ static void absorb(struct vm *vm, const struct vt_obs_list *list)
         if (o->granule >= vm->ledger.n || o->source >= VT_SRC_END ||
             o->tier >= vm->daemon->tiers->n || vm->ledger.tier[o->granule] == LEDGER_NONE)
             continue;
+        record(vm, o);
         if (sources[o->source]->absorb)
             sources[o->source]->absorb(vm, o);
         else

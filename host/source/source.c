@@ -7,6 +7,7 @@
  */
 #include "host/source/source.h"
 #include "host/daemon.h"
+#include "host/trace-tap.h"
 
 #include <string.h>
 #include <time.h>
@@ -57,6 +58,8 @@ void source_observe(struct vm *vm, enum source_id id, guint32 granule, double ev
 {
     if (granule >= vm->ledger.n || vm->ledger.tier[granule] == LEDGER_NONE || !(events >= 0))
         return;
+    if (id >= SRC_IBS)          /* what QEMU says was recorded as it came */
+        tap_observe(vm, id, vm->ledger.tier[granule], granule, events, exposure_s);
     heat_add(&vm->heat, sources[id]->kind, granule, events, exposure_s);
 }
 
@@ -230,6 +233,7 @@ int sources_harvest(struct vm *vm, double dt, struct vt_err *err)
     struct source_stats *was = vm->source_was;
     int rc = 0;
 
+    tap_begin(vm, dt);
     if (vm->map_changed)
         tell_change(vm);
     for (int i = VT_SRC_END; i < SRC_END; i++)
@@ -242,5 +246,6 @@ int sources_harvest(struct vm *vm, double dt, struct vt_err *err)
             note(vm, sources[i], &was[i], dt);
             was[i] = vm->stats.source[i];
         }
+    tap_end(vm);
     return rc;
 }

@@ -6,6 +6,8 @@
 #include <gio/gunixsocketaddress.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static JsonNode *run_echo(JsonObject *args, gpointer opaque, GError **error)
 {
@@ -44,6 +46,27 @@ static JsonNode *run_big(JsonObject *args, gpointer opaque, GError **error)
     return json_node_init_string(json_node_alloc(), filler);
 }
 
+/* What follows the reply is the taker's: it says so and hangs up. */
+static void take(gpointer data, int fd)
+{
+    struct fixture *f = data;
+
+    f->taken = fd >= 0 ? 1 : -1;
+    if (fd >= 0) {
+        g_assert_cmpint(send(fd, "stream\n", 7, MSG_NOSIGNAL), ==, 7);
+        close(fd);
+    }
+}
+
+static JsonNode *run_take(JsonObject *args, gpointer opaque, GError **error)
+{
+    struct fixture *f = opaque;
+
+    (void)args, (void)error;
+    qmp_server_hand_over(f->server, take, f);
+    return NULL;
+}
+
 static const struct qmp_arg echo_args[] = {
     { "name", QMP_STRING, true }, { "count", QMP_INT, false },   { "ratio", QMP_NUMBER, false },
     { "flag", QMP_BOOL, false },  { "items", QMP_LIST, false },  { 0 },
@@ -59,6 +82,7 @@ static const struct qmp_command first_table[] = {
 static const struct qmp_command second_table[] = {
     { "toy-emit", NULL, run_emit },
     { "toy-big", big_args, run_big },
+    { "toy-take", NULL, run_take },
     { 0 },
 };
 const struct qmp_command *const qmp_toy_tables[] = { first_table, second_table, NULL };

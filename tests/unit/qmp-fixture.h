@@ -15,6 +15,7 @@
 struct fixture {
     char *dir, *path;
     QmpServer *server;
+    int taken;                  /* 1: toy-take got its client's socket; -1: the client had gone */
 };
 
 struct peer {

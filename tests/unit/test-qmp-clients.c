@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Unit tests of the QMP server: clients that are many, slow or gone, and its socket file. */
+#include "host/qmp-internal.h"
 #include "tests/unit/qmp-fixture.h"
 
 #include <gio/gunixsocketaddress.h>
@@ -55,6 +56,46 @@ static void test_large_reply(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(strlen(line), >, 9000000);
     peer_expect(peer, "MEANWHILE");
     peer_free(peer);
+}
+
+/* Behind its reply, a connection that was taken over carries no replies and no events. */
+static void test_taken_over(struct fixture *f, gconstpointer data)
+{
+    struct peer *peer = peer_negotiated(f), *other = peer_negotiated(f);
+
+    (void)data;
+    peer_send(peer, "{\"execute\":\"toy-take\",\"id\":1}{\"execute\":\"query-version\",\"id\":2}");
+    peer_expect(peer, "{\"return\":{},\"id\":1}");
+    peer_expect(peer, "stream");
+    g_assert_cmpint(f->taken, ==, 1);
+    qmp_server_emit(f->server, "MEANWHILE", NULL);
+    peer_expect(other, "MEANWHILE");
+    g_assert_null(peer_line(peer));
+    peer_ask(other, "{\"execute\":\"query-version\"}", "\"return\"");
+    peer_free(peer);
+    peer_free(other);
+}
+
+/* One that goes before it has its reply is not forgotten by who waits for it. */
+static void test_taken_too_late(struct fixture *f, gconstpointer data)
+{
+    struct peer *peer = peer_negotiated(f);
+
+    (void)data;
+    peer_send(peer, "{\"execute\":\"toy-big\",\"arguments\":{\"bytes\":400000}}{\"execute\":\"toy-take\"}");
+    while (!f->taken && !((struct qmp_conn *)f->server->conns->data)->heir.take) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    if (f->taken) {
+        g_test_skip("sockets here take 400 kB at once");
+        peer_free(peer);
+        return;
+    }
+    peer_free(peer);
+    while (!f->taken) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_assert_cmpint(f->taken, ==, -1);
 }
 
 static void test_slow_client(struct fixture *f, gconstpointer data)
@@ -199,6 +240,8 @@ static const struct qmp_test tests[] = {
     { "/qmp-clients/backpressure", test_backpressure },
     { "/qmp-clients/large-reply", test_large_reply },
     { "/qmp-clients/slow-client", test_slow_client },
+    { "/qmp-clients/taken-over", test_taken_over },
+    { "/qmp-clients/taken-too-late", test_taken_too_late },
     { "/qmp-clients/too-many", test_too_many },
     { "/qmp-clients/half-closed", test_half_closed },
     { "/qmp-clients/gone-client", test_gone_client },
