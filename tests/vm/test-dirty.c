@@ -261,7 +261,7 @@ static void test_large(const struct test *t)
 {
     g_autoptr(Rig) rig = rig_new("dirty");
 
-    start_in(rig, t, large_config, "2G", NULL);
+    start_in(rig, t, large_config, "320M", NULL);
     wait_passes(rig, 2);
     expect_route(rig, "kvm");
     gint64 before = dirty_int(rig, "pages");
