@@ -45,7 +45,7 @@
 #include <sys/mman.h>
 
 #define SMALL        (256ull << 20)     /* bytes of RAM */
-#define PAGES_PER_S  5000               /* that a guest may fault on because of us */
+#define PAGES_PER_S  2500               /* that a guest may fault on because of us: 5 ms a second */
 #define FAULT_NS     2000               /* what one of them takes, about */
 #define ARM_SHARE    8                  /* of pages that are protected at first, one is written */
 #define STEP_NS      1000000u           /* of a harvest, for the route "kvm" */

@@ -43,14 +43,14 @@ static bool make_room(struct queue *q, size_t length)
     unsigned n = 2 * q->n_room + 64;
     void *more;
 
-    if (q->used + length > q->room) {
+    if (!q->bytes || q->used + length > q->room) {
         more = realloc(q->bytes, room);
         if (!more)
             return false;
         q->bytes = more;
         q->room = room;
     }
-    if (q->n == q->n_room) {
+    if (!q->list || q->n == q->n_room) {
         more = realloc(q->list, n * sizeof(*q->list));
         if (!more)
             return false;

@@ -69,6 +69,7 @@ static void check_files(struct rig *rig)
     uint64_t dram = rig_dram_bytes(rig), cxl = rig_cxl_bytes(rig);
 
     g_assert_true(rig_reaches(rig, "tiers.0.file_bytes", (gint64)dram, ANSWER));
+    g_assert_true(rig_reaches(rig, "tiers.1.file_bytes", (gint64)cxl, ANSWER));
     g_autoptr(JsonObject) vm = rig_status(rig);
 
     g_assert_cmpint(json_int(vm, "tiers.0.file_bytes"), ==, dram);

@@ -9,7 +9,7 @@
  * it is exact, under TCG as well. Migrated while the guest runs: under KVM's bitmap only, as stock QEMU
  * is not exact under TCG, nor with a ring on every kernel.
  *
- * VMTIER_DIRTY_RUNS repeats each migration so many times.
+ * VMTIER_DIRTY_RUNS repeats each migration so many times, and makes those that the short form leaves out.
  */
 #include "migrate.h"
 #include "rig.h"
@@ -23,6 +23,7 @@
 struct test {
     const char *version, *accel, *route, *name;
     void (*run)(const struct test *t);
+    bool again;                 /* what another row shows, with another QEMU: for the long form */
 };
 
 static const char still_config[] = "[vm default]\nquota=32M\nrate=0\ngranule=64K\nsources=refault\n";
@@ -134,7 +135,7 @@ static void check(struct rig *rig, uint32_t command, struct rom_range range)
 
 static const struct rom_range few = { .base = 16 * MIB, .stride = 3 * 4096, .count = 50 };
 static const struct rom_range odd = { .base = MIB + 4096, .stride = 7 * 4096 + 512, .count = 2000 };
-static const struct rom_range most = { .base = MIB, .stride = 4096, .count = 16000 };
+static const struct rom_range most = { .base = MIB, .stride = 4 * 4096, .count = 4000 };
 static const struct rom_range one = { .base = 20 * MIB, .stride = 4, .count = 1024 };
 
 static void check_all(struct rig *rig)
@@ -260,7 +261,7 @@ static void test_large(const struct test *t)
 {
     g_autoptr(Rig) rig = rig_new("dirty");
 
-    start_in(rig, t, large_config, "2G", NULL);
+    start_in(rig, t, large_config, "320M", NULL);
     wait_passes(rig, 2);
     expect_route(rig, "kvm");
     gint64 before = dirty_int(rig, "pages");
@@ -400,6 +401,11 @@ static void migrate_once(const struct test *t)
     g_assert_cmpuint(differing_pages(rig->vm, target, RAM), ==, 0);
 }
 
+static bool is_long(void)
+{
+    return g_getenv("VMTIER_DIRTY_RUNS") != NULL;
+}
+
 static guint runs(void)
 {
     const char *text = g_getenv("VMTIER_DIRTY_RUNS");
@@ -419,19 +425,23 @@ static void test_migrate(const struct test *t)
 #define TCG  "tcg,thread=single"
 
 static const struct test tests[] = {
-    { "7.2", "kvm", "kvm", "exact", test_exact },   { "10.0", "kvm", "kvm", "exact", test_exact },
-    { "7.2", "kvm", "qemu", "exact", test_exact },  { "10.0", "kvm", "qemu", "exact", test_exact },
-    { "7.2", TCG, "qemu", "exact", test_exact },    { "10.0", TCG, "qemu", "exact", test_exact },
-    { "7.2", RING, "kvm", "exact", test_ring },      { "10.0", RING, "kvm", "exact", test_ring },
-    { "7.2", "kvm", "kvm", "harvest", test_harvest },
-    { "10.0", TCG, "qemu", "harvest", test_harvest },
-    { "7.2", "kvm", NULL, "large", test_large },
-    { "7.2", "kvm", "kvm", "migrate", test_migrate },
-    { "10.0", "kvm", "kvm", "migrate", test_migrate },
-    { "7.2", "kvm", "qemu", "migrate", test_migrate },
-    { "10.0", "kvm", "qemu", "migrate", test_migrate },
-    { "7.2", TCG, "qemu", "migrate", test_migrate },
-    { "10.0", TCG, "qemu", "migrate", test_migrate },
+    { "7.2", "kvm", "kvm", "exact", test_exact, false },
+    { "10.0", "kvm", "kvm", "exact", test_exact, false },
+    { "7.2", "kvm", "qemu", "exact", test_exact, false },
+    { "10.0", "kvm", "qemu", "exact", test_exact, true },
+    { "7.2", TCG, "qemu", "exact", test_exact, false },
+    { "10.0", TCG, "qemu", "exact", test_exact, false },
+    { "7.2", RING, "kvm", "exact", test_ring, false },
+    { "10.0", RING, "kvm", "exact", test_ring, false },
+    { "7.2", "kvm", "kvm", "harvest", test_harvest, false },
+    { "10.0", TCG, "qemu", "harvest", test_harvest, true },
+    { "7.2", "kvm", NULL, "large", test_large, false },
+    { "7.2", "kvm", "kvm", "migrate", test_migrate, false },
+    { "10.0", "kvm", "kvm", "migrate", test_migrate, false },
+    { "7.2", "kvm", "qemu", "migrate", test_migrate, true },
+    { "10.0", "kvm", "qemu", "migrate", test_migrate, false },
+    { "7.2", TCG, "qemu", "migrate", test_migrate, false },
+    { "10.0", TCG, "qemu", "migrate", test_migrate, true },
 };
 
 static void run(gconstpointer data)
@@ -454,6 +464,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     for (gsize i = 0; i < G_N_ELEMENTS(tests); i++) {
         const struct test *t = &tests[i];
+
+        if (t->again && !is_long())
+            continue;
         g_autofree char *path = g_strdup_printf("/dirty/%s/%s/%s/%s", t->version, label_of(t->accel),
                                                 t->route ? t->route : "auto", t->name);
 
