@@ -25,6 +25,8 @@ typedef void mem_cb(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
     F(const char *, current_accel_name, (void)) \
     F(void *, qemu_get_cpu, (int)) \
     F(void, tb_flush, (void *)) \
+    F(int, qemu_plugin_n_vcpus, (void)) \
+    F(int, qemu_plugin_num_vcpus, (void)) \
     F(void, qemu_plugin_disable_mem_helpers, (void *)) \
     F(void, qemu_plugin_register_flush_cb, (uint64_t, void (*)(uint64_t))) \
     F(void, qemu_plugin_register_vcpu_tb_trans_cb, (uint64_t, void (*)(uint64_t, void *))) \
@@ -129,6 +131,14 @@ void qemu_access_switch(bool on)
 {
     if (access_fn && can_switch() && atomic_exchange(&wanted, on) != on)
         qemu_bh(translate_anew, NULL);
+}
+
+unsigned qemu_vcpus(void)
+{
+    int n = q_qemu_plugin_num_vcpus ? q_qemu_plugin_num_vcpus() :
+            q_qemu_plugin_n_vcpus ? q_qemu_plugin_n_vcpus() : 1;
+
+    return n > 0 ? (unsigned)n : 1;
 }
 
 bool qemu_access_address(uint32_t info, uint64_t vaddr, uint64_t *address)

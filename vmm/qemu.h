@@ -144,4 +144,7 @@ void qemu_access_switch(bool on);
 bool qemu_access_address(uint32_t info, uint64_t vaddr, uint64_t *address);
 enum qemu_space qemu_access_space(void);
 
+/* After qemu_access_start(), whatever that said; 1 if it cannot be told. Any thread. */
+unsigned qemu_vcpus(void);
+
 #endif
