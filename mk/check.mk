@@ -16,6 +16,7 @@
 #:   bench-place      placement policies on simulated loads (~8 min); bench-place-quick: < 60 s
 #:   bench-round      CPU time of heat and placement in a round, 64 GiB and 4 TiB (< 2 min)
 #:   bench-traces     record what real guests do, into build/cache/traces (~12 min)
+#:   bench-track      what tracking costs a guest, and us (~20 min): build/bench/track.json
 #:   bench-io         what the fence costs: a guest's direct disk I/O, a submission (~6 min)
 #:
 #:   T=WORD           only tests with WORD in their path     make check T=qmp
@@ -111,10 +112,12 @@ bench-place-quick: $(BUILD)/bench/place
 	@$< --quick
 bench-round: $(BUILD)/bench/round
 	@$<
+bench-track: $(PROGRAMS) $(BUILD)/bench/track $(ROM) guest
+	@$(BUILD)/bench/track
 bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
 	@$(BUILD)/bench/io
 
 bench-traces: $(PROGRAMS) guest
 	@bench/traces/record.sh
 
-.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-io bench-traces long-torn
+.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn

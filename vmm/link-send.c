@@ -135,6 +135,7 @@ static int send_harvest_end(const struct reply *r)
 {
     static uint32_t last;
     struct vt_harvest_end *m = &out.harvest_end;
+    struct refault_cost refault;
     uint32_t now = clock_ms();
 
     memset(m, 0, sizeof(*m));
@@ -142,7 +143,10 @@ static int send_harvest_end(const struct reply *r)
     m->interval_ms = last ? now - last : 0;
     m->generation = ram_generation();
     last = now;
-    refault_get_cost(&m->cpu_ns[VT_SRC_REFAULT], &m->events[VT_SRC_REFAULT]);
+    refault_get_cost(&refault);
+    m->cpu_ns[VT_SRC_REFAULT] = refault.cpu_ns;
+    m->vcpu_ns[VT_SRC_REFAULT] = refault.vcpu_ns;
+    m->events[VT_SRC_REFAULT] = refault.events;
     dirty_get_cost(&m->cpu_ns[VT_SRC_DIRTY], &m->events[VT_SRC_DIRTY],
                    &m->vcpu_ns[VT_SRC_DIRTY]);
     sample_get_cost(&m->cpu_ns[VT_SRC_SAMPLE], &m->events[VT_SRC_SAMPLE]);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define SMALL 4096u
+#define READ  (64u << 10)           /* longest range of which every page is read */
 #define PARTS 32                    /* stretches looked at in a range; more of them are a good part */
 
 static int pagemap = -1;
@@ -47,45 +48,6 @@ static int scan(struct pm_scan_arg *arg, const uint8_t *start, uint64_t length)
     return n;
 }
 
-/* --- counting ------------------------------------------------------------------------------------- */
-
-static int scan_count(const uint8_t *start, uint64_t length, uint32_t page)
-{
-    struct page_region region[PAGEMAP_BYTES / SMALL] = { { 0 } };
-    struct pm_scan_arg arg = {
-        .vec = (uintptr_t)region, .vec_len = sizeof(region) / sizeof(region[0]),
-    };
-    int n = scan(&arg, start, length);
-    uint64_t bytes = 0;
-
-    for (int i = 0; i < n; i++)
-        bytes += region[i].end - region[i].start;
-    return n < 0 ? n : (int)(bytes / page);
-}
-
-static int read_count(const uint8_t *start, uint64_t length, uint32_t page)
-{
-    uint64_t entry[PAGEMAP_BYTES / SMALL];
-    size_t want = length / SMALL * sizeof(entry[0]);
-    int n = 0;
-
-    if (length > PAGEMAP_BYTES)
-        want = sizeof(entry[0]);    /* one huge page: its first entry tells */
-    if (pread(pagemap, entry, want, (off_t)((uintptr_t)start / SMALL * sizeof(entry[0]))) !=
-        (ssize_t)want)
-        return -EIO;
-    for (size_t i = 0; i < want / sizeof(entry[0]); i++)
-        n += (int)(entry[i] >> 63);
-    return n * (int)SMALL / (int)(page < PAGEMAP_BYTES ? page : SMALL);
-}
-
-int pagemap_count(const uint8_t *start, uint64_t length, uint32_t page)
-{
-    int n = scan_count(start, length, page);
-
-    return n == -ENOTTY || n == -EINVAL ? read_count(start, length, page) : n;
-}
-
 int pagemap_find(const uint8_t *start, uint64_t length, struct page_region *region, unsigned room,
                  const uint8_t **end)
 {
@@ -97,6 +59,87 @@ int pagemap_find(const uint8_t *start, uint64_t length, struct page_region *regi
     if (n >= 0)
         *end = (const uint8_t *)(uintptr_t)arg.walk_end;
     return n;
+}
+
+/* --- counting ------------------------------------------------------------------------------------- */
+
+/* Shares a stretch of mapped memory out among the ranges it reaches into; the first may end before. */
+static struct pagemap_range *share_out(struct pagemap_range *r, const struct pagemap_range *end,
+                                       const struct page_region *found)
+{
+    for (;; r++) {
+        uint64_t from, to;
+
+        while (r < end && (uintptr_t)r->start + r->length <= found->start)
+            r++;
+        if (r == end || (uintptr_t)r->start >= found->end)
+            return r;
+        from = found->start > (uintptr_t)r->start ? found->start : (uintptr_t)r->start;
+        to = (uintptr_t)r->start + r->length;
+        r->bytes += (to < found->end ? to : found->end) - from;
+        r->huge |= (found->categories & PAGE_IS_HUGE) != 0;
+        if (to >= found->end)
+            return r;
+    }
+}
+
+static int scan_look(struct pagemap_range *range, unsigned n)
+{
+    const uint8_t *at = range[0].start, *to = range[n - 1].start + range[n - 1].length;
+    struct pagemap_range *r = range;
+
+    while (at < to) {
+        struct page_region found[PARTS];
+        int k = pagemap_find(at, (uint64_t)(to - at), found, PARTS, &at);
+
+        if (k < 0)
+            return k;
+        for (int i = 0; i < k; i++)
+            r = share_out(r, range + n, &found[i]);
+    }
+    return 0;
+}
+
+/* Of a huge page, its first entry tells. */
+static int read_look(struct pagemap_range *r)
+{
+    uint64_t entry[READ / SMALL];
+    uint64_t n = r->length > READ ? 1 : r->length / SMALL;
+    ssize_t want = (ssize_t)(n * sizeof(entry[0]));
+
+    if (pread(pagemap, entry, (size_t)want, (off_t)((uintptr_t)r->start / SMALL * sizeof(entry[0]))) !=
+        want)
+        return -EIO;
+    for (uint64_t i = 0; i < n; i++)
+        r->bytes += (entry[i] >> 63) * (r->length / n);
+    return 0;
+}
+
+int pagemap_look(struct pagemap_range *range, unsigned n)
+{
+    int rc;
+
+    for (unsigned i = 0; i < n; i++) {
+        range[i].bytes = 0;
+        range[i].huge = false;
+    }
+    rc = n ? scan_look(range, n) : 0;
+    if (rc != -ENOTTY && rc != -EINVAL)
+        return rc;
+    rc = 0;
+    for (unsigned i = 0; !rc && i < n; i++)
+        rc = read_look(&range[i]);
+    return rc;
+}
+
+bool pagemap_tells_huge(void)
+{
+    return atomic_load(&have_scan);
+}
+
+void pagemap_forget_scan(void)
+{
+    atomic_store(&have_scan, false);
 }
 
 /* --- yes or no -------------------------------------------------------------------------------------- */

@@ -12,11 +12,23 @@
 int pagemap_init(struct vt_err *err);
 
 /*
- * How many pages of `page` bytes are mapped in [start, start + length), which is 64 KiB at most or
- * one huge page. Or a negative errno.
+ * How much of some ranges is mapped, looked at in one pass: they are in order of address and do not
+ * overlap, and what lies between them costs time, too. 0, or a negative errno.
+ *
+ * A kernel before Linux 6.7 does not tell huge mappings apart, and of a range above 64 KiB only the
+ * first page is looked at there.
  */
-#define PAGEMAP_BYTES (64u << 10)
-int pagemap_count(const uint8_t *start, uint64_t length, uint32_t page);
+struct pagemap_range {
+    uint8_t *start;
+    uint64_t length;
+    uint64_t bytes;             /* out: mapped */
+    bool huge;                  /* out: by entries of 2 MiB and more */
+};
+int pagemap_look(struct pagemap_range *range, unsigned n);
+bool pagemap_tells_huge(void);
+
+/* For tests: from now on as on a kernel before Linux 6.7. */
+void pagemap_forget_scan(void);
 
 /*
  * The first stretches of a range that are mapped, each with PAGE_IS_HUGE in its categories if it is by

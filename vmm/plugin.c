@@ -138,8 +138,12 @@ static void layout_changed(void)
 static void machine_done(void)
 {
     struct vt_err err = { 0 };
-    int rc = link_start(ATTACH_MS, &err);
+    struct qemu_info info;
+    int rc;
 
+    qemu_get_info(&info);
+    refault_set_guest(qemu_vcpus(), info.accel == VT_ACCEL_KVM);
+    rc = link_start(ATTACH_MS, &err);
     qmp_register();
     if (rc && plugin_options.required && !handover_waits()) {
         qemu_say("required=on, and this VM cannot be tiered: %s", err.text);

@@ -5,12 +5,17 @@
  *
  * What differs between releases: 7.2 gives a ram_addr as an access' address, later releases give a
  * guest-physical address; and see forget_callbacks().
+ *
+ * A call at each access costs an emulated guest a third of its speed even if it returns at once. So
+ * code is translated with these calls only while somebody wants them, and what was translated before
+ * is thrown away when that changes. A QEMU without tb_flush() has the calls in its code for ever.
  */
 #include "vmm/plugin.h"
 #include "vmm/qemu-symbols.h"
 #include "vmm/qemu.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +24,9 @@ typedef void mem_cb(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
 #define OPTIONAL(F) \
     F(const char *, current_accel_name, (void)) \
     F(void *, qemu_get_cpu, (int)) \
+    F(void, tb_flush, (void *)) \
+    F(int, qemu_plugin_n_vcpus, (void)) \
+    F(int, qemu_plugin_num_vcpus, (void)) \
     F(void, qemu_plugin_disable_mem_helpers, (void *)) \
     F(void, qemu_plugin_register_flush_cb, (uint64_t, void (*)(uint64_t))) \
     F(void, qemu_plugin_register_vcpu_tb_trans_cb, (uint64_t, void (*)(uint64_t, void *))) \
@@ -42,10 +50,11 @@ static const struct qemu_symbol symbols[] = { OPTIONAL(ROW) };
 #define CB_NO_REGS 0
 
 static qemu_access_fn access_fn;
+static atomic_bool wanted;
 
 static void instrument(uint64_t id, void *tb)
 {
-    size_t n = q_qemu_plugin_tb_n_insns(tb);
+    size_t n = atomic_load(&wanted) ? q_qemu_plugin_tb_n_insns(tb) : 0;
 
     (void)id;
     for (size_t i = 0; i < n; i++)
@@ -81,6 +90,11 @@ static bool guard_callbacks(uint64_t id)
     return true;
 }
 
+static bool can_switch(void)
+{
+    return q_tb_flush && q_qemu_get_cpu;
+}
+
 bool qemu_access_start(uint64_t id, qemu_access_fn fn, struct vt_err *err)
 {
     qemu_find_symbols(symbols, sizeof(symbols) / sizeof(symbols[0]), false, NULL);
@@ -98,8 +112,33 @@ bool qemu_access_start(uint64_t id, qemu_access_fn fn, struct vt_err *err)
         return false;
     }
     access_fn = fn;
+    atomic_store(&wanted, !can_switch());
     q_qemu_plugin_register_vcpu_tb_trans_cb(id, instrument);
     return true;
+}
+
+/* With the BQL. QEMU does it when no vCPU runs translated code. */
+static void translate_anew(void *unused)
+{
+    void *cpu = q_qemu_get_cpu(0);
+
+    (void)unused;
+    if (cpu)
+        q_tb_flush(cpu);
+}
+
+void qemu_access_switch(bool on)
+{
+    if (access_fn && can_switch() && atomic_exchange(&wanted, on) != on)
+        qemu_bh(translate_anew, NULL);
+}
+
+unsigned qemu_vcpus(void)
+{
+    int n = q_qemu_plugin_num_vcpus ? q_qemu_plugin_num_vcpus() :
+            q_qemu_plugin_n_vcpus ? q_qemu_plugin_n_vcpus() : 1;
+
+    return n > 0 ? (unsigned)n : 1;
 }
 
 bool qemu_access_address(uint32_t info, uint64_t vaddr, uint64_t *address)

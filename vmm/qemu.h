@@ -133,12 +133,18 @@ void qemu_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
  * Memory accesses of an emulated guest. fn runs in vCPU threads, for every access: it must be cheap.
+ * It begins with qemu_access_switch(true), and ends soon after qemu_access_switch(false), from when on
+ * the guest is as fast as without; both make QEMU translate the guest's code anew. Any thread.
  * qemu_access_address() gives the address in the space qemu_access_space() names; false: no RAM.
  */
 enum qemu_space { QEMU_SPACE_RAM_ADDR, QEMU_SPACE_GPA };
 typedef void (*qemu_access_fn)(unsigned cpu, uint32_t info, uint64_t vaddr, void *opaque);
 bool qemu_access_start(uint64_t id, qemu_access_fn fn, struct vt_err *err);
+void qemu_access_switch(bool on);
 bool qemu_access_address(uint32_t info, uint64_t vaddr, uint64_t *address);
 enum qemu_space qemu_access_space(void);
+
+/* After qemu_access_start(), whatever that said; 1 if it cannot be told. Any thread. */
+unsigned qemu_vcpus(void);
 
 #endif

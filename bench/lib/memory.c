@@ -59,15 +59,18 @@ static int make_file(enum bench_backing backing, guint64 size)
 }
 
 /* Huge pages can only be mapped where address and offset agree modulo their size. */
-static uint8_t *map_aligned(int fd, guint64 size)
+static uint8_t *map_aligned(int fd, guint64 size, guint times)
 {
-    uint8_t *area = mmap(NULL, size + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *area = mmap(NULL, size * times + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint8_t *at = (uint8_t *)(((uintptr_t)area + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1));
 
     if (area == MAP_FAILED)
         return NULL;
-    at = mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-    return at == MAP_FAILED ? NULL : at;
+    for (guint i = 0; i < times; i++)
+        if (mmap(at + i * size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+            MAP_FAILED)
+            return NULL;
+    return at;
 }
 
 /* Not every backing knows huge pages; all must have memory. */
@@ -132,9 +135,10 @@ static int open_uffd(struct vt_err *err)
     return uffd_open(device, err) || ram_init(err) ? -1 : 0;
 }
 
-int bench_memory_open(struct bench_memory *m, enum bench_backing backing, guint64 granule,
-                      guint64 size, struct vt_err *err)
+int bench_memory_open_wide(struct bench_memory *m, enum bench_backing backing, guint64 granule,
+                           guint64 file_size, guint times, struct vt_err *err)
 {
+    const guint64 size = file_size * times;
     int file[2];
 
     *m = (struct bench_memory){ .backing = backing, .size = size };
@@ -142,7 +146,7 @@ int bench_memory_open(struct bench_memory *m, enum bench_backing backing, guint6
         return -1;
     for (int t = 0; t < 2; t++)
         file[t] = make_file(backing, size);
-    m->host = file[0] >= 0 && file[1] >= 0 ? map_aligned(file[0], size) : NULL;
+    m->host = file[0] >= 0 && file[1] >= 0 ? map_aligned(file[0], file_size, times) : NULL;
     if (!m->host || populate(m->host, size))
         return vt_fail(err, errno, "%" G_GUINT64_FORMAT " MiB of %s: %s", size >> 20,
                        bench_backing_names[backing], strerror(errno));
@@ -156,10 +160,16 @@ int bench_memory_open(struct bench_memory *m, enum bench_backing backing, guint6
     return 0;
 }
 
+int bench_memory_open(struct bench_memory *m, enum bench_backing backing, guint64 granule,
+                      guint64 size, struct vt_err *err)
+{
+    return bench_memory_open_wide(m, backing, granule, size, 1, err);
+}
+
 uint8_t *bench_memory_more(const struct bench_memory *m, guint64 size)
 {
     int fd = make_file(m->backing, size);
-    uint8_t *at = fd >= 0 ? map_aligned(fd, size) : NULL;
+    uint8_t *at = fd >= 0 ? map_aligned(fd, size, 1) : NULL;
 
     if (fd >= 0)
         close(fd);

@@ -27,6 +27,13 @@ struct bench_memory {
 int bench_memory_open(struct bench_memory *m, enum bench_backing backing, guint64 granule,
                       guint64 size, struct vt_err *err);
 
+/*
+ * The same for `times` as much memory as there is in the file: it is mapped so often, one behind the
+ * other, each with page tables of its own. For what looks at page tables alone; nothing of it can move.
+ */
+int bench_memory_open_wide(struct bench_memory *m, enum bench_backing backing, guint64 granule,
+                           guint64 file_size, guint times, struct vt_err *err);
+
 /* Another file of the same backing, mapped and populated, that no mover knows. NULL: none left. */
 uint8_t *bench_memory_more(const struct bench_memory *m, guint64 size);
 

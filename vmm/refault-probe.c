@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * One probe: see refault-probe.h, and refault.c for what it is all about.
+ *
+ * The time until a touch is only known to lie between two polls. Polls come in growing steps, so the
+ * middle would be far too late for a page that is touched early; the geometric mean is off by a factor
+ * of two at most, over four orders of magnitude, and keeps the order of two rates.
+ */
+#include "vmm/refault-probe.h"
+#include "vmm/refault-cost.h"
+
+#define QUICK_BYTES   (16u << 10)
+#define WIDE_BYTES    (64u << 10)
+#define BACKOFF_MIN   200u          /* ms */
+#define BACKOFF_MAX   3000u
+#define SILENT_MIN    250000u       /* us to the next poll of a probe that was silent; doubles */
+#define SILENT_MOST   8000000u
+#define SILENT_WHOLE  2000000u      /* neighbours are polled together, for a twentieth of the cost */
+#define AGE_MOST      600000000u
+#define GROW_AFTER    3u            /* silent polls */
+#define DENSE_PAGES   128u          /* of a granule: it is in use all over */
+#define DENSE_WAIT    5000000u      /* us; doubles */
+#define DENSE_MOST    5u
+#define ALIKE         8u            /* ... unless the first touch came so many times too early */
+#define LIFE_LONG     250000u       /* us: of a quick stretch; any shorter and it is busy for sure */
+
+struct probe_call probe_call;
+
+/* --- where a probe is --------------------------------------------------------------------------- */
+
+static uint64_t unit_of(const struct ram_block *b, uint32_t granule, uint64_t unit)
+{
+    uint64_t whole = ram_length(b, granule);
+
+    if (unit < b->page_size)
+        unit = b->page_size;
+    return unit < whole ? unit : whole;
+}
+
+/* A smaller stretch is a part of the larger one. An odd stride visits all of a power of two. */
+struct pagemap_range probe_range(const struct ram_block *b, uint32_t granule, const struct probe *p)
+{
+    uint64_t wide = unit_of(b, granule, WIDE_BYTES), quick = unit_of(b, granule, QUICK_BYTES);
+    uint64_t n = ram_length(b, granule) / wide, at = p->block * 13ull % n * wide;
+    struct pagemap_range r = { .length = wide };
+
+    if (p->size == PROBE_QUICK) {
+        at += p->block / n % (wide / quick) * quick;
+        r.length = quick;
+    } else if (p->size == PROBE_WHOLE) {
+        r.length = unit_of(b, granule, REFAULT_HUGE);
+        at -= at % r.length;
+        if (at + r.length > ram_length(b, granule))
+            at = ram_length(b, granule) - r.length;
+    }
+    r.start = b->host + ram_offset(b, granule) + at;
+    if (p->huge && b->page_size < REFAULT_HUGE) {
+        r.start = (uint8_t *)((uintptr_t)r.start & ~(REFAULT_HUGE - 1));
+        r.length = REFAULT_HUGE;
+    }
+    return r;
+}
+
+/* --- polling ------------------------------------------------------------------------------------ */
+
+/* Between a and b, both since arming: their geometric mean, nearly. */
+static uint32_t between(uint32_t a, uint32_t b)
+{
+    uint64_t product = (uint64_t)a * b, mean = ((uint64_t)a + b) / 2;
+
+    for (int i = 0; a && i < 3; i++)
+        mean = (mean + product / mean) / 2;
+    return (uint32_t)mean;
+}
+
+/* `touched` of `left` pages were touched since the last poll, by so many accesses that are known of. */
+static void credit(struct probe *p, uint32_t left, uint32_t touched, uint32_t events)
+{
+    uint32_t a = p->polled - p->armed, b = probe_call.now - p->armed;
+
+    p->exposure += (uint64_t)(left - touched) * (b - a);
+    p->exposure += (uint64_t)touched * (between(a, b) - a);
+    p->events += events;
+    p->polled = probe_call.now;
+    if (b > AGE_MOST)
+        p->armed += b / 2;
+    probe_call.found += events;
+    probe_call.events += events;
+}
+
+/* The mean life of its probes says when to look again: a while of calm doubles the back-off. */
+static void spend(struct probe *p)
+{
+    uint32_t life = probe_call.now - p->armed, wide = p->huge ? 16 : 4;
+
+    if (!p->life || life > wide * (uint64_t)p->life || life < p->life / wide)
+        p->backoff = BACKOFF_MIN;
+    else
+        p->backoff = (uint16_t)(p->backoff * 2u < BACKOFF_MAX ? p->backoff * 2u : BACKOFF_MAX);
+    p->life = p->life ? p->life - p->life / 4 + life / 4 + 1 : life + 1;
+    p->state = PROBE_SPENT;
+    p->due = probe_call.now + p->backoff * 1000u;
+}
+
+static void poll_later(struct probe *p)
+{
+    const bool whole = p->huge || p->size == PROBE_WHOLE;
+    uint32_t most = whole ? SILENT_WHOLE : SILENT_MOST, wait = SILENT_MIN << p->silent;
+
+    p->due = probe_call.now;
+    if (probe_call.following)
+        return;
+    p->due += wait < most ? wait : most;
+    if (p->silent < 8)
+        p->silent++;
+}
+
+/* One access has mapped it all. */
+static void poll_huge(struct probe *p, const struct pagemap_range *r)
+{
+    uint32_t pages = (uint32_t)((r->length > REFAULT_HUGE ? r->length : REFAULT_HUGE) / REFAULT_PAGE);
+
+    credit(p, pages, r->bytes ? pages : 0, r->bytes ? 1 : 0);
+    if (!r->bytes) {
+        poll_later(p);
+        return;
+    }
+    refault_cost_touched(1, true);
+    spend(p);
+}
+
+/*
+ * Of a small stretch half has to be touched, and the rest is taken to be as well, unseen. Of a whole
+ * granule a single page will do; what becomes of the others is looked at later (probe_review()).
+ */
+static void poll_small(struct probe *p, const struct pagemap_range *r)
+{
+    uint32_t mapped = (uint32_t)(r->bytes / REFAULT_PAGE), fresh = 0, rest;
+
+    if (mapped > p->touched)
+        fresh = mapped - p->touched;
+    credit(p, p->pages - p->touched, fresh, fresh);
+    refault_cost_touched(fresh, false);
+    p->touched += fresh;
+    if (!fresh) {
+        poll_later(p);
+    } else if (p->size != PROBE_WHOLE && 2 * p->touched < p->pages) {
+        p->silent = 0;
+        p->due = probe_call.now;
+    } else {
+        rest = p->size == PROBE_WHOLE ? 0 : p->pages - p->touched;
+        refault_cost_touched(rest, false);
+        probe_call.found += rest;
+        spend(p);
+    }
+}
+
+/* It is mapped by small pages now: somebody has split it. */
+static void poll_split(struct probe *p, const struct pagemap_range *r)
+{
+    uint32_t mapped = (uint32_t)(r->bytes / REFAULT_PAGE);
+
+    credit(p, p->pages, mapped, mapped);
+    refault_cost_touched(mapped, false);
+    spend(p);
+    p->huge = false;
+}
+
+void probe_poll(struct probe *p, const struct pagemap_range *r)
+{
+    if (p->huge && r->bytes && !r->huge && pagemap_tells_huge()) {
+        poll_split(p, r);
+        return;
+    }
+    p->huge |= r->huge;             /* what was empty was taken for small, and is not */
+    if (p->huge)
+        poll_huge(p, r);
+    else
+        poll_small(p, r);
+}
+
+/* --- from one stretch to the next ----------------------------------------------------------------- */
+
+void probe_start(struct probe *p, const struct pagemap_range *r)
+{
+    p->state = PROBE_ARMED;
+    p->silent = 0;
+    p->touched = 0;
+    p->pages = (uint32_t)(r->length / REFAULT_PAGE);
+    p->armed = p->polled = p->due = probe_call.now;
+}
+
+/*
+ * Each time that a whole granule turns out to be in use all over, it takes twice as long until it is
+ * tried again: else a scan of all memory would pay for each page each time it comes by.
+ */
+static bool may_try(const struct probe *p)
+{
+    return (!p->dense || probe_call.now - p->tried > DENSE_WAIT << p->dense) &&
+           refault_cost_plenty() && refault_cost_cpu_left();
+}
+
+bool probe_may_grow(const struct probe *p)
+{
+    if (p->state != PROBE_ARMED || p->huge || p->silent < GROW_AFTER)
+        return false;
+    return p->size == PROBE_QUICK || (p->size == PROBE_WIDE && may_try(p));
+}
+
+bool probe_may_be_whole(const struct probe *p)
+{
+    return p->state == PROBE_SPENT && !p->huge && p->life > LIFE_LONG && may_try(p);
+}
+
+/*
+ * In use all over means: if its pages were visited alike, the first touch would have come about as late
+ * as it did. Where it came much earlier, a few pages are used far more than the rest.
+ */
+void probe_review(struct probe *p, const struct pagemap_range *r)
+{
+    uint32_t mapped = (uint32_t)(r->bytes / REFAULT_PAGE), since = probe_call.now - p->armed;
+
+    if (mapped > p->touched) {
+        refault_cost_touched(mapped - p->touched, false);
+        probe_call.found += mapped - p->touched;
+    }
+    if (mapped < DENSE_PAGES || (uint64_t)mapped * p->life * ALIKE < since) {
+        p->dense = (uint8_t)(p->dense - (p->dense > 0));
+        return;
+    }
+    p->size = PROBE_QUICK;
+    p->life = 0;
+    p->block++;
+    p->tried = probe_call.now;
+    p->dense = (uint8_t)(p->dense + (p->dense < DENSE_MOST));
+}
