@@ -73,7 +73,7 @@ LONG_PROGRAMS  := $(call exe,$(LONG_SRC))
 # --- flags ----------------------------------------------------------------------------------------
 
 # Asked for when the first file is compiled, as `make demo` may have installed them by then.
-PACKAGES   := glib-2.0 gio-2.0 gio-unix-2.0 json-glib-1.0 cairo ncursesw
+PACKAGES   := glib-2.0 gio-2.0 gio-unix-2.0 json-glib-1.0 cairo ncursesw libxml-2.0 gmodule-2.0
 PKG_CFLAGS  = $(eval PKG_CFLAGS := $$(shell $$(PKG_CONFIG) --cflags $$(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS    = $(eval PKG_LIBS := $$(shell $$(PKG_CONFIG) --libs $$(PACKAGES)))$(PKG_LIBS)
 
