@@ -349,7 +349,7 @@ static bool has_plugin(const xmlNode *domain)
     for (n = n ? xml_element(n->children) : NULL; n; n = xml_element(n->next)) {
         g_autofree char *value = xml_attribute(n, "value");
 
-        if (value && strstr(value, "vmtier-qemu.so"))
+        if (value && xml_is(n, XML_NS_QEMU, "arg") && strstr(value, "vmtier-qemu.so"))
             return true;
     }
     return false;
@@ -361,6 +361,8 @@ static void read_facts(const xmlNode *domain, struct domain_facts *facts)
     facts->uuid = xml_text(xml_child(domain, NULL, "uuid"));
     facts->memory = MAX(memory_of(domain, "memory"), memory_of(domain, "maxMemory"));
     facts->plugin = has_plugin(domain);
+    facts->required = tiering_element(domain) &&
+                      xml_attribute_is(tiering_element(domain), "required", "yes");
 }
 
 static bool fits_memory(const xmlNode *element, const struct tiering *t, guint64 memory, GError **error)

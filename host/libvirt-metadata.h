@@ -42,6 +42,7 @@ struct domain_facts {
     char *name, *uuid;
     guint64 memory;             /* bytes it may have at most; 0: not said */
     bool plugin;                /* QEMU is given vmtier's plugin */
+    bool required;              /* <tiering required='yes'>, whatever else it says */
 };
 void domain_facts_clear(struct domain_facts *facts);
 

@@ -254,11 +254,21 @@ bool xml_fail(const xmlNode *node, GError **error, const char *format, ...)
     return false;
 }
 
+/* No more than has to be: g_markup_escape_text() would write control characters as references, too. */
 char *xml_escape(const char *text)
 {
-    g_autofree char *escaped = g_markup_escape_text(text, -1);
+    GString *s = g_string_new(NULL);
 
-    return g_steal_pointer(&escaped);
+    for (; *text; text++)
+        switch (*text) {
+        case '&': g_string_append(s, "&amp;"); break;
+        case '<': g_string_append(s, "&lt;"); break;
+        case '>': g_string_append(s, "&gt;"); break;
+        case '"': g_string_append(s, "&quot;"); break;
+        case '\'': g_string_append(s, "&apos;"); break;
+        default: g_string_append_c(s, *text);
+        }
+    return g_string_free(s, FALSE);
 }
 
 /* --- numbers with units ------------------------------------------------------------------------------------ */
