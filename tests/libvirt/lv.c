@@ -89,12 +89,23 @@ struct lv *lv_start(struct lab *lab, const char *name)
     return lv;
 }
 
+/* The files of a failed test stay for a look. */
+static void remove_files(const struct lv *lv)
+{
+    g_autofree char *queue = lab_path(lv->lab, "q"), *domains = lab_path(lv->lab, "domains");
+    char *argv[] = { "rm", "-rf", "--", lv->dir, queue, domains, NULL };
+
+    if (!g_test_failed())
+        g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+}
+
 void lv_free(struct lv *lv)
 {
     kill(lv->process, SIGKILL);
     waitpid(lv->process, NULL, 0);
     close(lv->to);
     fclose(lv->from);
+    remove_files(lv);
     g_free(lv->dir);
     g_free(lv->uri);
     g_free(lv);

@@ -27,6 +27,11 @@ mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/libvirt /run/lock /run/vt/build
 mount --rbind "$BUILD" /run/vt/build
 ln -s "$(dirname "$W")" /run/vmtier
+# One that root alone may use has libvirt ask QEMU anew, each time, what it can do: seconds.
+if [ -e /dev/kvm ]; then
+    mknod -m 666 /run/kvm c 10 232
+    mount --bind /run/kvm /dev/kvm
+fi
 mount -t tmpfs -o ro cgroup /sys/fs/cgroup      # libvirt uses none then
 mount -t proc proc /proc
 ip link set lo up 2>/dev/null || true

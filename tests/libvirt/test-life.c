@@ -267,13 +267,21 @@ static void test_both_restart(void)
 
 /* --- other ways to end and begin -------------------------------------------------------------------------------- */
 
+static bool is_gone(void *unused)
+{
+    g_autoptr(JsonObject) vm = daemon_vm(daemon_, VM);
+
+    (void)unused;
+    return !vm;
+}
+
 static void test_save(void)
 {
     g_autofree char *file = lab_path(lab, "q/saved");
 
     g_free(lv_virsh(lv, "save " VM " '%s'", file));
     lv_assert_state(lv, VM, "shut off");
-    g_assert_null(daemon_vm(daemon_, VM));
+    g_assert_true(lab_wait(is_gone, NULL, SETTLE));
     g_free(lv_virsh(lv, "restore '%s'", file));
     connect_guest();
     all_is_well();
@@ -283,6 +291,7 @@ static void test_managedsave(void)
 {
     g_free(lv_virsh(lv, "managedsave " VM));
     lv_assert_state(lv, VM, "shut off");
+    g_assert_true(lab_wait(is_gone, NULL, SETTLE));
     g_free(lv_virsh(lv, "start " VM));
     connect_guest();
     all_is_well();
@@ -296,14 +305,6 @@ static void test_reboot(void)
     g_free(guest_expect(guest, "VMT READY", BOOT));
     g_assert_cmpint(qemu_pid(), ==, before);
     all_is_well();
-}
-
-static bool is_gone(void *unused)
-{
-    g_autoptr(JsonObject) vm = daemon_vm(daemon_, VM);
-
-    (void)unused;
-    return !vm;
 }
 
 static bool is_forgotten(void *unused)
@@ -372,8 +373,6 @@ int main(int argc, char **argv)
         { "save", test_save },                  { "managedsave", test_managedsave },
         { "reboot", test_reboot },              { "destroy", test_destroy },
     };
-    int status;
-
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/libvirt/life/libvirtd", test_begin);
     for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
@@ -381,7 +380,6 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, (gconstpointer)steps[i].run, step);
     }
-    status = g_test_run();
-    end();
-    return status;
+    g_test_add_func("/libvirt/life/end", end);
+    return g_test_run();
 }
