@@ -11,9 +11,10 @@ _vmtier_names() {
 # The words that may follow: $1 is the subcommand, $2 how many arguments it has already.
 _vmtier_words() {
     case "$1:$2" in
-    :*) echo "status top quota mode rate heatmap events sources attach detach perf-read qmp version" ;;
+    :*) echo "status top quota mode rate heatmap events sources attach detach perf-read domxml qmp version" ;;
     status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0) _vmtier_names query-vmtier-vms ;;
     attach:0) pgrep -f '^[^ ]*(qemu-system-|qemu-kvm|/kvm )' ;;
+    domxml:0) virsh -q list --all --name 2>/dev/null ;;
     mode:1) echo "on observe off" ;;
     quota:1) echo "10% 25% 50%" ;;
     qmp:0) _vmtier_names query-commands ;;
@@ -30,6 +31,10 @@ _vmtier_options() {
     quota) echo "--min --weight" ;;
     detach) echo "--home" ;;
     perf-read) echo "--limit --counts" ;;
+    domxml)
+        echo "--remove --define --connect --diff --mode --min --max --weight --granule --required"
+        echo "--hugepages --no-agent --plugin --vmm-socket --kubevirt --vmi --domain"
+        ;;
     esac
 }
 
@@ -39,15 +44,22 @@ _vmtier() {
 
     COMPREPLY=()
     case "$previous" in
-    --socket | --output | -o | --qmp | -q)
+    --socket | --output | -o | --qmp | -q | --plugin | --vmm-socket)
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
-    --timeout | --delay | -d | --name | -n | --limit | --min | --weight) return ;;
+    --mode)
+        mapfile -t COMPREPLY < <(compgen -W "on observe off" -- "$current")
+        return
+        ;;
+    --timeout | --delay | -d | --name | -n | --connect | -c | --min | --max | --weight | --granule) return ;;
+    --limit) return ;;
+    --vmi | --domain) return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
-        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --limit | --min | --weight) ((i++)) ;;
+        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --limit) ((i++)) ;;
+        --connect | -c | --min | --max | --weight | --granule | --mode | --plugin | --vmm-socket) ((i++)) ;;
         -*) ;;
         *) if [[ -n $command ]]; then ((given++)); else command=${COMP_WORDS[i]}; fi ;;
         esac
