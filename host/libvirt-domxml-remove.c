@@ -174,7 +174,8 @@ char *domxml_remove(const char *text, gsize size, GError **error)
         xml_fail(r.domain, error, "it is no libvirt <domain>");
         return NULL;
     }
-    r.undo = undo = undo_read(undo_element(r.domain));
+    undo = undo_read(undo_element(r.domain));
+    r.undo = undo;
     restore_memory(&r);
     restore_commandline(&r);
     restore_namespace(&r);

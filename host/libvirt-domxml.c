@@ -293,8 +293,7 @@ static bool settle_tiering(struct change *c, const char *wanted, GError **error)
     }
     if (!tiering_read(element, &c->tiering, error))
         return false;
-    asked.line = c->tiering.line;
-    return !settings_given(c->options) || !memcmp(&asked, &c->tiering, sizeof(asked)) ||
+    return !settings_given(c->options) || tiering_equal(&asked, &c->tiering) ||
            xml_fail(element, error, "the domain has other settings than were asked for: change them here, "
                     "or with `virsh metadata`");
 }
@@ -359,7 +358,8 @@ char *domxml_add(const char *text, gsize size, const struct domxml_options *opti
     if (!xml || !check_domain(xml_root(xml), error))
         return NULL;
     c.domain = xml_root(xml);
-    c.undo = undo = undo_read(undo_element(c.domain));
+    undo = undo_read(undo_element(c.domain));
+    c.undo = undo;
     if (!settle_tiering(&c, wanted, error) || !change_memory(&c, error) || !change_commandline(&c, error))
         return NULL;
     change_channel(&c);

@@ -475,3 +475,11 @@ char *tiering_write(const struct tiering *tiering, const struct domain_facts *fa
     g_string_append(s, "</metadata></domain>\n");
     return g_string_free(s, FALSE);
 }
+
+bool tiering_equal(const struct tiering *a, const struct tiering *b)
+{
+    const struct domain_facts none = { 0 };
+    g_autofree char *x = tiering_write(a, &none), *y = tiering_write(b, &none);
+
+    return !strcmp(x, y);
+}

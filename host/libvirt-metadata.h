@@ -62,6 +62,8 @@ bool domain_read(const char *text, gsize size, struct domain_facts *facts, struc
 /* "mode on, dram max 1 GiB": for logs and views. g_free() it. */
 char *tiering_summary(const struct tiering *tiering);
 
+bool tiering_equal(const struct tiering *a, const struct tiering *b);     /* whatever their lines */
+
 /* As a domain that has nothing else: what domain_read() takes. g_free() it. */
 char *tiering_write(const struct tiering *tiering, const struct domain_facts *facts);
 

@@ -211,6 +211,11 @@ char *lv_inside(const struct lab *lab, const char *name)
     return g_build_filename(INSIDE, lab->dir + strlen(build), name, NULL);
 }
 
+char *lv_home(const char *name)
+{
+    return g_build_filename("/run/vmtier", name, NULL);
+}
+
 /* Where QEMU makes the guest's port. */
 static char *port_of(const char *name)
 {
@@ -219,7 +224,7 @@ static char *port_of(const char *name)
 
 char *lv_domain(struct lab *lab, const char *name, const char *append)
 {
-    g_autofree char *port = port_of(name), *path = lv_inside(lab, port), *dir = lab_path(lab, "q");
+    g_autofree char *port = port_of(name), *path = lv_home(port), *dir = lab_path(lab, "q");
 
     g_mkdir_with_parents(dir, 0777);
     g_assert_cmpint(g_chmod(dir, 0777), ==, 0);
@@ -239,7 +244,7 @@ char *lv_domain(struct lab *lab, const char *name, const char *append)
 
 void lv_define(struct lv *lv, const char *name, const char *xml, const char *words)
 {
-    g_autofree char *socket = lv_inside(lv->lab, "vmm.sock"), *file = lab_path(lv->lab, "domain.xml");
+    g_autofree char *socket = lv_home("vmm.sock"), *file = lab_path(lv->lab, "domain.xml");
     g_autofree char *changed = lv_vmtier(lv->lab, xml, 0, "domxml --plugin " INSIDE "/vmtier-qemu.so "
                                          "--vmm-socket '%s' %s", socket, words);
 

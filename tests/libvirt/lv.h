@@ -32,8 +32,9 @@ char *lv_fails(struct lv *lv, const char *format, ...) __attribute__((format(pri
 bool lv_try(struct lv *lv, char **out, char **err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* A path in the lab as QEMU sees it. */
+/* A path in the lab as QEMU sees it; and one that is the same in every lab, in its own libvirtd. */
 char *lv_inside(const struct lab *lab, const char *name);
+char *lv_home(const char *name);
 
 /* The test guest as a plain domain; `append` for its kernel. */
 char *lv_domain(struct lab *lab, const char *name, const char *append);

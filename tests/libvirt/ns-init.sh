@@ -6,7 +6,8 @@
 #     unshare --mount --pid --fork --net --ipc --uts --kill-child -- ns-init.sh DIR BUILD NAME
 #
 # DIR gets everything libvirtd writes; its socket is DIR/s/libvirt-sock, usable from outside. QEMU runs as
-# libvirt's user with its sandbox, and sees BUILD as /run/vt/build, as the way there may be closed to it.
+# libvirt's user with its sandbox, and sees BUILD as /run/vt/build, as the way there may be closed to it, and
+# the directory above DIR, where the daemon's sockets are, as /run/vmtier.
 # Commands are read from stdin: each a line for the shell, answered by "done STATUS".
 set -e
 W=$1 BUILD=$2 NAME=$3
@@ -26,7 +27,8 @@ mount --bind "$BUILD/libvirt-cache" /var/cache/libvirt   # what QEMU can do: sec
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/libvirt /run/lock /run/vt/build
 mount --rbind "$BUILD" /run/vt/build
-ln -s "$(dirname "$W")" /run/vmtier
+lab=$(dirname "$W")
+ln -s "/run/vt/build/${lab#"$BUILD"/}" /run/vmtier
 # One that root alone may use has libvirt ask QEMU anew, each time, what it can do: seconds.
 if [ -e /dev/kvm ]; then
     mknod -m 666 /run/kvm c 10 232
