@@ -3,7 +3,7 @@
  * May a domain start that would rather not start than go without what it asks for?
  *
  * What it is promised is min of <dram>, or max where there is no min. The promises of all VMs that are
- * attached or about to be must fit the memory of dram's nodes.
+ * attached or about to be must fit the dram that the arbiter divides, or the memory of dram's nodes.
  */
 #include "host/libvirt-internal.h"
 #include "host/size.h"
@@ -29,6 +29,8 @@ static guint64 capacity(const struct daemon *d)
     const struct tier *dram = &d->tiers->tier[0];
     guint64 bytes = 0;
 
+    if (d->pool)
+        return d->pool;
     if (!dram->mask)
         return (guint64)sysconf(_SC_PHYS_PAGES) * (guint64)sysconf(_SC_PAGESIZE);
     for (int node = 0; node <= numa_max_node(); node++) {

@@ -75,6 +75,11 @@ static bool has_max(const struct tiering *t)
     return t->max.bytes || t->max.share > 0;
 }
 
+static bool has_min(const struct tiering *t)
+{
+    return t->min.bytes || t->min.share > 0;
+}
+
 /* A max that is less than the granule the VM will have. */
 static char *misfit(struct libvirt *l, const struct known *k, const struct tiering *t)
 {
@@ -100,6 +105,8 @@ static void apply(struct libvirt *l, const struct known *k)
     g_mutex_lock(&vm->lock);
     vm->want.quota_bytes = quota->bytes ? quota->bytes
                                         : (guint64)(quota->share * (double)vm->shown.ram_bytes);
+    vm->want.min = has_min(&k->tiering) ? k->tiering.min : usual->min;
+    vm->want.weight = k->tiering.weight ? k->tiering.weight : usual->weight;
     vm->want.mode = k->tiering.given ? k->tiering.mode : usual->mode;
     g_mutex_unlock(&vm->lock);
     if (k->tiering.granule && k->tiering.granule != vm->config.granule)
@@ -205,6 +212,10 @@ struct vm_config libvirt_vm_config(struct daemon *d, const char *name, const gui
     config.mode = k->tiering.mode;
     if (has_max(&k->tiering))
         config.quota = k->tiering.max;
+    if (has_min(&k->tiering))
+        config.min = k->tiering.min;
+    if (k->tiering.weight)
+        config.weight = k->tiering.weight;
     if (k->tiering.granule)
         config.granule = k->tiering.granule;
     return config;

@@ -89,11 +89,13 @@ static void test_config(void)
     static const guint8 other[16] = { 1 };
 
     g_assert_cmpfloat(c.quota.share, ==, 0.25);
-    tell(d, "prepare", TIERING("mode='observe'", "<dram max='64M'/><granule>4M</granule>"));
+    tell(d, "prepare", TIERING("mode='observe'", "<dram min='8M' max='64M' weight='7'/><granule>4M</granule>"));
     c = libvirt_vm_config(d, "toy", uuid_bytes);
     g_assert_cmpuint(c.quota.bytes, ==, 64 * MIB);
     g_assert_cmpint(c.mode, ==, VM_OBSERVE);
     g_assert_cmpuint(c.granule, ==, 4 * MIB);
+    g_assert_cmpuint(c.min.bytes, ==, 8 * MIB);
+    g_assert_cmpuint(c.weight, ==, 7);
     c = libvirt_vm_config(d, "toy", other);         /* a namesake */
     g_assert_cmpuint(c.quota.bytes, ==, 0);
     tell(d, "release", "");
@@ -117,10 +119,12 @@ static void test_live(void)
     g_ptr_array_add(d->vms, vm);
     vm->shown.ram_bytes = 1024 * MIB;
     g_assert_cmpuint(vm_quota(vm, &vm->want, 1024 * MIB), ==, 64 * MIB);
-    tell(d, "reconnect", TIERING("", "<dram max='32M'/>"));
+    tell(d, "reconnect", TIERING("", "<dram max='32M' min='4M' weight='9'/>"));
     g_assert_cmpuint(vm->want.quota_bytes, ==, 32 * MIB);
+    g_assert_cmpuint(vm->want.min.bytes, ==, 4 * MIB);
+    g_assert_cmpuint(vm->want.weight, ==, 9);
     vm->want.quota_bytes = 100 * MIB;               /* by hand */
-    tell(d, "reconnect", TIERING("", "<dram max='32M'/>"));
+    tell(d, "reconnect", TIERING("", "<dram max='32M' min='4M' weight='9'/>"));
     g_assert_cmpuint(vm->want.quota_bytes, ==, 100 * MIB);
     tell(d, "reconnect", TIERING("", "<dramm max='32M'/>"));
     g_assert_cmpuint(vm->want.quota_bytes, ==, 100 * MIB);
