@@ -18,8 +18,6 @@
 #include <math.h>
 #include <string.h>
 
-#define WEIGHT_MOST 10000
-
 /* --- attributes ----------------------------------------------------------------------------------------- */
 
 static bool is_known(const char *name, const char *const *known)
@@ -129,7 +127,7 @@ static bool read_dram(const xmlNode *node, struct tiering *t, GError **error)
     if (!check_attributes(node, known, error) || !check_empty(node, error) ||
         !parse_amount(node, "min", unit, &t->min, error) ||
         !parse_amount(node, "max", unit, &t->max, error) ||
-        !parse_number(node, "weight", WEIGHT_MOST, &t->weight, error))
+        !parse_number(node, "weight", VM_WEIGHT_MOST, &t->weight, error))
         return false;
     if (xml_attribute_is(node, "max", "0") || (!t->max.bytes && !(t->max.share > 0) &&
                                                xmlHasProp(node, (const xmlChar *)"max")))
@@ -405,11 +403,14 @@ static void add_amount(GString *s, const char *format, const struct quota *amoun
 {
     g_autofree char *size = exact ? g_strdup_printf("%" G_GUINT64_FORMAT "B", amount->bytes)
                                   : size_format(amount->bytes);
-    char share[G_ASCII_DTOSTR_BUF_SIZE + 1];
+    char number[G_ASCII_DTOSTR_BUF_SIZE];
 
     if (amount->share > 0) {
-        g_ascii_formatd(share, G_ASCII_DTOSTR_BUF_SIZE, exact ? "%.17g" : "%g", amount->share * 100);
-        g_string_append_printf(s, format, strcat(share, "%"));
+        g_autofree char *share = NULL;
+
+        g_ascii_formatd(number, sizeof(number), exact ? "%.17g" : "%g", amount->share * 100);
+        share = g_strconcat(number, "%", NULL);
+        g_string_append_printf(s, format, share);
     } else if (amount->bytes) {
         g_string_append_printf(s, format, size);
     }

@@ -37,6 +37,7 @@ static void check_metadata(const char *text, gsize size)
         g_assert_false(t.given);
     } else {
         summary = tiering_summary(&t);
+        g_assert_nonnull(summary);
         written = tiering_write(&t, &facts);
         g_assert_true(domain_read(written, strlen(written), &facts2, &again, NULL));
         g_assert_true(same_share(&t.min, &again.min) && same_share(&t.max, &again.max));
