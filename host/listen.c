@@ -302,6 +302,7 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
 /* A QEMU of libvirt's is of a user that has no right to the socket but by its group. */
 static bool give_to_group(const char *path, const char *name, GError **error)
 {
+    // cppcheck-suppress getgrnamCalled ; no other thread asks for groups
     const struct group *group = name ? getgrnam(name) : NULL;
 
     if (name && !group) {
