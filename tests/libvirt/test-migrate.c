@@ -71,9 +71,8 @@ static void assert_tiered(struct host *h, struct guest *guest, uint64_t quota)
 static void migrate(struct host *from, struct host *to)
 {
     g_autofree char *socket = lv_inside(to->lab, "q/migration");
-    g_autofree char *xml = NULL;
 
-    xml = lv_domain(to->lab, VM, "");           /* for its directory */
+    g_free(lv_domain(to->lab, VM, ""));         /* for its directory */
     g_free(lv_virsh(from->lv, "migrate " VM " --live --p2p --persistent --undefinesource --desturi '%s' "
                     "--migrateuri 'unix://%s'", to->lv->uri, socket));
 }
