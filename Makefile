@@ -31,11 +31,15 @@ say  = @printf '  %-7s %s\n' '$(1)' '$(2)'
 # --- what there is --------------------------------------------------------------------------------
 
 COMMON_SRC := $(wildcard common/*.c)
+# libvirt's client library is in a module of its own, so that it is not needed to run.
+MODULE_SRC := $(wildcard host/libvirt/*.c)
+MODULE   := $(if $(MODULE_SRC),$(if $(shell $(PKG_CONFIG) --exists libvirt 2>/dev/null && echo yes),$(BUILD)/vmtier-libvirt.so))
 VMM_SRC    := $(wildcard vmm/*.c) $(COMMON_SRC)
 HOST_SRC   := $(wildcard host/*.c host/source/*.c host/mover/*.c host/policy/*.c host/perf/*.c) $(COMMON_SRC)
 CLI_SRC    := $(wildcard host/cli/*.c)
 UNIT_SRC   := $(wildcard tests/unit/test-*.c)
 VM_SRC     := $(wildcard tests/vm/test-*.c)
+LIBVIRT_SRC := $(if $(MODULE),$(wildcard tests/libvirt/test-*.c))
 DEMO_SRC   := $(wildcard tests/demo/*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz-*.c)
 BENCH_SRC  := $(wildcard bench/*.c)
@@ -43,6 +47,7 @@ LONG_SRC   := $(wildcard tests/long/*.c)
 # What the programs of one directory share. bench/lib is for tests of the plugin as well.
 UNIT_LIB_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 VM_LIB_SRC   := $(filter-out $(VM_SRC),$(wildcard tests/vm/*.c))
+LIBVIRT_LIB_SRC := $(filter-out $(LIBVIRT_SRC),$(wildcard tests/libvirt/*.c))
 BENCH_LIB_SRC := $(wildcard bench/lib/*.c)
 PLACE_LIB_SRC := $(wildcard bench/place/*.c)
 
@@ -55,7 +60,7 @@ DAEMON   := $(if $(wildcard host/main.c),$(BUILD)/vmtierd)
 CLI      := $(if $(wildcard host/cli/main.c),$(BUILD)/vmtier)
 DEMO     := $(if $(DEMO_SRC),$(BUILD)/tests/demo)
 ROM      := $(if $(wildcard tests/vm/rom.S),$(BUILD)/tests/rom.bin)
-PROGRAMS := $(PLUGIN) $(DAEMON) $(CLI)
+PROGRAMS := $(PLUGIN) $(DAEMON) $(CLI) $(MODULE)
 
 VMM_LIB  := $(BUILD)/libvmtier-qemu.a
 HOST_LIB := $(BUILD)/libvmtierd.a
@@ -68,6 +73,7 @@ LIBS     := $(VMM_LIB) $(HOST_LIB) $(CLI_LIB) $(UNIT_LIB) $(LAB_LIB) $(BENCH_LIB
 
 UNIT_PROGRAMS  := $(call exe,$(UNIT_SRC))
 VM_PROGRAMS    := $(call exe,$(VM_SRC))
+LIBVIRT_PROGRAMS := $(call exe,$(LIBVIRT_SRC))
 FUZZ_PROGRAMS  := $(call exe,$(FUZZ_SRC))
 BENCH_PROGRAMS := $(call exe,$(BENCH_SRC))
 LONG_PROGRAMS  := $(call exe,$(LONG_SRC))
@@ -75,7 +81,7 @@ LONG_PROGRAMS  := $(call exe,$(LONG_SRC))
 # --- flags ----------------------------------------------------------------------------------------
 
 # Asked for when the first file is compiled, as `make demo` may have installed them by then.
-PACKAGES   := glib-2.0 gio-2.0 gio-unix-2.0 json-glib-1.0 cairo ncursesw zlib
+PACKAGES   := glib-2.0 gio-2.0 gio-unix-2.0 gmodule-2.0 json-glib-1.0 cairo ncursesw libxml-2.0 zlib
 PKG_CFLAGS  = $(eval PKG_CFLAGS := $$(shell $$(PKG_CONFIG) --cflags $$(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS    = $(eval PKG_LIBS := $$(shell $$(PKG_CONFIG) --libs $$(PACKAGES)))$(PKG_LIBS)
 
@@ -90,12 +96,12 @@ VT_CFLAGS  := -std=gnu11 $(WARN) -D_GNU_SOURCE $(HARDEN) -pthread -Iinclude -I. 
 VT_LDFLAGS := -pthread -Wl,-z,relro,-z,now -Wl,--as-needed $(SAN)
 VT_LIBS     = $(PKG_LIBS) -lnuma -lm
 
-COMPILE = $(CC) $(VT_CFLAGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+COMPILE = $(CC) $(VT_CFLAGS) $(OWN_CPPFLAGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 LINK    = $(CC) $(VT_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(VT_LIBS) $(OWN_LIBS)
 
 # --- the programs ---------------------------------------------------------------------------------
 
-all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(BENCH_PROGRAMS) $(LONG_PROGRAMS) $(DEMO) $(ROM)
+all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(LIBVIRT_PROGRAMS) $(BENCH_PROGRAMS) $(LONG_PROGRAMS) $(DEMO) $(ROM)
 programs: $(PROGRAMS)
 unit-programs: $(UNIT_PROGRAMS)
 fuzz-programs: $(FUZZ_PROGRAMS)
@@ -107,6 +113,11 @@ $(BUILD)/vmtier-qemu.so: $(call pic,$(VMM_SRC)) $(BUILD)/.sources
 $(BUILD)/vmtierd: $(call obj,$(HOST_SRC)) $(BUILD)/.sources
 	$(call say,LINK,$@)
 	$(Q)$(LINK)
+
+$(BUILD)/vmtier-libvirt.so: $(call pic,$(MODULE_SRC)) $(BUILD)/.sources
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared $(VT_LDFLAGS) -Wl,-z,defs $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) \
+	    $(shell $(PKG_CONFIG) --libs libvirt) $(PKG_LIBS)
 
 # The daemon's library is for the helpers that both have; only what is used gets in.
 $(BUILD)/vmtier: $(call obj,$(CLI_SRC)) $(HOST_LIB)
@@ -146,6 +157,13 @@ $(BUILD)/tests/unit/test-%: $(BUILD)/obj/tests/unit/test-%.o $(UNIT_LIB) $(HOST_
 	$(Q)$(LINK)
 
 $(BUILD)/tests/vm/test-%: $(BUILD)/obj/tests/vm/test-%.o $(LAB_LIB) $(HOST_LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
+$(BUILD)/tests/libvirt/test-%: OWN_LIBS = $(shell $(PKG_CONFIG) --libs libvirt)
+$(BUILD)/tests/libvirt/test-%: $(BUILD)/obj/tests/libvirt/test-%.o $(call obj,$(LIBVIRT_LIB_SRC)) $(call pic,$(MODULE_SRC)) \
+	    $(LAB_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
@@ -190,6 +208,14 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) $(PKG_CFLAGS)
 
+$(BUILD)/pic/host/libvirt/%.o: host/libvirt/%.c $(BUILD)/.flags
+	$(call say,CC,$< (module))
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -fPIC -fvisibility=hidden $(PKG_CFLAGS) $(shell $(PKG_CONFIG) --cflags libvirt)
+
+# Where what is installed is looked for.
+$(BUILD)/obj/host/paths.o: OWN_CPPFLAGS = -DVMTIER_LIBDIR='"$(libdir)/vmtier"'
+
 # Objects of what QEMU loads: libc only, and nothing exported that is not marked so.
 $(BUILD)/pic/%.o: %.c $(BUILD)/.flags
 	$(call say,CC,$< (plugin))
@@ -206,7 +232,7 @@ $(BUILD)/.flags: FORCE | toolchain
 	$(call stamp,$(CC) $(VT_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(VT_LDFLAGS) $(LDFLAGS))
 
 $(BUILD)/.sources: FORCE
-	$(call stamp,$(sort $(VMM_SRC) $(HOST_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(PLACE_LIB_SRC) $(DEMO_SRC)))
+	$(call stamp,$(sort $(VMM_SRC) $(HOST_SRC) $(MODULE_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(PLACE_LIB_SRC) $(DEMO_SRC)))
 
 toolchain:
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) && command -v $(firstword $(CC)) >/dev/null || \

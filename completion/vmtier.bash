@@ -12,12 +12,13 @@ _vmtier_names() {
 _vmtier_words() {
     case "$1:$2" in
     :*) echo "status top quota mode rate heatmap events sources attach detach report" \
-        "record replay capacity perf-read qmp version" ;;
+        "record replay capacity perf-read domxml qmp version" ;;
     status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0 | report:0 | record:0)
         _vmtier_names query-vmtier-vms
         ;;
     replay:0 | capacity:0) compgen -f -X '!*.vmtrace' -- "$3" ;;
     attach:0) pgrep -f '^[^ ]*(qemu-system-|qemu-kvm|/kvm )' ;;
+    domxml:0) virsh -q list --all --name 2>/dev/null ;;
     mode:1) echo "on observe off" ;;
     quota:1) echo "10% 25% 50%" ;;
     qmp:0) _vmtier_names query-commands ;;
@@ -38,6 +39,10 @@ _vmtier_options() {
     replay) echo "--dram --policy --rate --use --skip --window --output" ;;
     capacity) echo "--slow --policy --rate --use" ;;
     perf-read) echo "--limit --counts" ;;
+    domxml)
+        echo "--remove --define --connect --diff --mode --min --max --weight --granule --required"
+        echo "--hugepages --no-agent --plugin --vmm-socket --kubevirt --vmi --domain"
+        ;;
     esac
 }
 
@@ -47,7 +52,7 @@ _vmtier() {
 
     COMPREPLY=()
     case "$previous" in
-    --socket | --output | -o | --qmp | -q)
+    --socket | --output | -o | --qmp | -q | --plugin | --vmm-socket)
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
@@ -59,14 +64,20 @@ _vmtier() {
         mapfile -t COMPREPLY < <(compgen -W "samples probes recorded" -- "$current")
         return
         ;;
+    --mode)
+        mapfile -t COMPREPLY < <(compgen -W "on observe off" -- "$current")
+        return
+        ;;
     --timeout | --delay | -d | --name | -n | --device | -D | --age | -a | --limit | --min | --weight | \
         --seconds | -s | --dram | --policy | -p | --rate | -r | --skip | --window | --slow) return ;;
+    --connect | -c | --max | --granule | --vmi | --domain) return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
         --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --space | \
             --device | -D | --age | -a | --limit | --min | --weight | --seconds | -s | --dram | --policy | \
             -p | --rate | -r | --use | -u | --skip | --window | --slow) ((i++)) ;;
+        --connect | -c | --max | --granule | --mode | --plugin | --vmm-socket) ((i++)) ;;
         -*) ;;
         *) if [[ -n $command ]]; then ((given++)); else command=${COMP_WORDS[i]}; fi ;;
         esac

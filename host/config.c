@@ -243,6 +243,26 @@ bool log_level_parse(const char *text, GLogLevelFlags *level, GError **error)
     return FAIL(error, "log level '%s': it is error, warning, message, info or debug", text);
 }
 
+/* libvirt=off is like nothing at all. */
+static bool set_text(struct config *c, const char *key, char *value)
+{
+    const struct {
+        const char *key;
+        char **to;
+    } keys[] = {
+        { "vmm-socket", &c->vmm_socket }, { "qmp-socket", &c->qmp_socket },
+        { "vmm-group", &c->vmm_group },   { "libvirt", &c->libvirt },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
+        if (!strcmp(key, keys[i].key)) {
+            g_free(*keys[i].to);
+            *keys[i].to = strcmp(key, "libvirt") || strcmp(value, "off") ? g_strdup(value) : NULL;
+            return true;
+        }
+    return false;
+}
+
 static bool read_daemon(GKeyFile *file, const char *group, struct config *c, GError **error)
 {
     g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
@@ -256,12 +276,7 @@ static bool read_daemon(GKeyFile *file, const char *group, struct config *c, GEr
         if (!strcmp(*k, "log-level")) {
             if (!log_level_parse(value, &c->log_level, error))
                 return false;
-        } else if (!strcmp(*k, "vmm-socket") || !strcmp(*k, "qmp-socket")) {
-            char **to = **k == 'v' ? &c->vmm_socket : &c->qmp_socket;
-
-            g_free(*to);
-            *to = g_steal_pointer(&value);
-        } else {
+        } else if (!set_text(c, *k, value)) {
             return FAIL(error, "unknown key '%s'", *k);
         }
     }
@@ -376,6 +391,8 @@ void config_free(struct config *c)
         return;
     g_free(c->vmm_socket);
     g_free(c->qmp_socket);
+    g_free(c->vmm_group);
+    g_free(c->libvirt);
     g_ptr_array_unref(c->tiers);
     g_hash_table_unref(c->vms);
     g_free(c);

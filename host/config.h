@@ -65,6 +65,8 @@ bool host_config_set(struct host_config *host, const char *key, const char *valu
 
 struct config {
     char *vmm_socket, *qmp_socket;
+    char *vmm_group;            /* whose members may connect to vmm_socket, or NULL */
+    char *libvirt;              /* the URI to connect to, or NULL */
     GLogLevelFlags log_level;   /* highest level that is printed */
     GPtrArray *tiers;           /* of struct tier_config; the first is dram */
     struct host_config host;

@@ -16,6 +16,8 @@
 
 #define ROUND_MS 250
 
+struct libvirt;
+
 struct daemon {
     struct config *config;
     struct tiers *tiers;
@@ -31,6 +33,7 @@ struct daemon {
     gint stopping;              /* atomic: links end because we do */
     gint64 started_us;
     guint64 pool;               /* dram that the arbiter divides; 0: there is none */
+    struct libvirt *libvirt;    /* what libvirt says of VMs */
 };
 
 /* Listens for QEMU on config->vmm_socket. */

@@ -12,11 +12,13 @@
 
 #include "common/fault.h"
 #include "host/error.h"
+#include "host/libvirt.h"
 #include "host/mover/mover.h"
 #include "host/unix-path.h"
 
 #include <errno.h>
 #include <glib-unix.h>
+#include <grp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -182,7 +184,7 @@ static bool acceptable(struct daemon *d, const struct wire_msg *m, char *why, si
 {
     const struct vt_hello *h = &m->hello;
     guint64 g = m->h.type == VT_HELLO ? h->granule : 0;
-    guint64 quota = m->h.type == VT_HELLO ? config_for_vm(d->config, h->name)->quota.bytes : 0;
+    guint64 quota = m->h.type == VT_HELLO ? libvirt_vm_config(d, h->name, h->uuid).quota.bytes : 0;
 
     if (m->h.type != VT_HELLO)
         g_snprintf(why, size, "%s instead of HELLO", wire_type_name(m->h.type));
@@ -297,6 +299,24 @@ static gboolean knock(gint listener, GIOCondition condition, gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
+/* A QEMU of libvirt's is of a user that has no right to the socket but by its group. */
+static bool give_to_group(const char *path, const char *name, GError **error)
+{
+    // cppcheck-suppress getgrnamCalled ; no other thread asks for groups
+    const struct group *group = name ? getgrnam(name) : NULL;
+
+    if (name && !group) {
+        g_set_error(error, VMT_ERROR, EINVAL, "vmm-group=%s: there is no such group", name);
+        return false;
+    }
+    if (group && chown(path, (uid_t)-1, group->gr_gid)) {
+        g_set_error(error, VMT_ERROR, errno, "%s: giving it to the group %s: %s", path, name,
+                    g_strerror(errno));
+        return false;
+    }
+    return true;
+}
+
 bool daemon_listen(struct daemon *d, GError **error)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -315,6 +335,8 @@ bool daemon_listen(struct daemon *d, GError **error)
                     g_strerror(errno));
         return false;
     }
+    if (!give_to_group(a.sun_path, d->config->vmm_group, error))
+        return false;
     if (!guests)
         guests = g_ptr_array_new();
     d->knocks = g_unix_fd_add(d->listener, G_IO_IN, knock, d);

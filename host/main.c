@@ -3,6 +3,8 @@
 #include "host/daemon.h"
 #include "host/sharing.h"
 #include "host/error.h"
+#include "host/libvirt.h"
+#include "host/libvirt-module.h"
 #include "host/source/damon.h"
 #include "host/trace-record.h"
 #include "common/fault.h"
@@ -83,6 +85,7 @@ void daemon_emit(struct daemon *d, const char *event, const char *vm, const char
 
 struct flags {
     char *config, *vmm_socket, *qmp_socket, *log_level, *quota, *mode, *rate, *granule;
+    char *vmm_group, *libvirt;
     gboolean version;
 };
 
@@ -95,6 +98,10 @@ static bool parse_flags(struct flags *f, int *argc, char ***argv, GError **error
           "Where QEMU finds the daemon", "PATH" },
         { "qmp-socket", 0, 0, G_OPTION_ARG_FILENAME, &f->qmp_socket,
           "Where vmtier and QMP clients find it", "PATH" },
+        { "vmm-group", 0, 0, G_OPTION_ARG_STRING, &f->vmm_group,
+          "Whose members may connect there", "GROUP" },
+        { "libvirt", 0, 0, G_OPTION_ARG_STRING, &f->libvirt,
+          "Whose domains' settings to follow (" LIBVIRT_URI "), or off", "URI" },
         { "log-level", 'l', 0, G_OPTION_ARG_STRING, &f->log_level,
           "error, warning, message, info or debug", "LEVEL" },
         { "quota", 'q', 0, G_OPTION_ARG_STRING, &f->quota,
@@ -150,6 +157,10 @@ static struct config *load(const struct flags *f, GError **error)
         return NULL;
     overrule(&c->vmm_socket, f->vmm_socket);
     overrule(&c->qmp_socket, f->qmp_socket);
+    overrule(&c->vmm_group, f->vmm_group);
+    overrule(&c->libvirt, f->libvirt);
+    if (!g_strcmp0(c->libvirt, "off"))
+        g_clear_pointer(&c->libvirt, g_free);
     if ((f->log_level && !log_level_parse(f->log_level, &c->log_level, error)) ||
         !set_for_all(c, "quota", f->quota, error) || !set_for_all(c, "mode", f->mode, error) ||
         !set_for_all(c, "rate", f->rate, error) || !set_for_all(c, "granule", f->granule, error) ||
@@ -161,7 +172,7 @@ static struct config *load(const struct flags *f, GError **error)
 static void free_flags(struct flags *f)
 {
     char **const all[] = { &f->config, &f->vmm_socket, &f->qmp_socket, &f->log_level,
-                           &f->quota, &f->mode, &f->rate, &f->granule };
+                           &f->quota, &f->mode, &f->rate, &f->granule, &f->vmm_group, &f->libvirt };
 
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++)
         g_clear_pointer(all[i], g_free);
@@ -239,7 +250,7 @@ static bool start(struct daemon *d, GError **error)
 {
     static const struct qmp_command *const tables[] = {
         control_commands, sharing_commands, attach_commands, order_commands, report_commands,
-        record_commands, NULL,
+        record_commands, libvirt_commands, NULL,
     };
 
     most_verbose = d->config->log_level;
@@ -258,13 +269,17 @@ static bool start(struct daemon *d, GError **error)
     if (!d->workers)
         return false;
     d->qmp = qmp_server_new(d->config->qmp_socket, tables, d, error);
-    return d->qmp && sharing_start(d, error) && daemon_listen(d, error);
+    if (!d->qmp || !sharing_start(d, error))
+        return false;
+    libvirt_start(d);           /* before a VM attaches */
+    return daemon_listen(d, error);
 }
 
 static void stop(struct daemon *d)
 {
     g_atomic_int_set(&d->stopping, 1);
     daemon_unlisten(d);
+    libvirt_stop(d);
     for (guint i = 0; d->vms && i < d->vms->len; i++)   /* so that no worker waits for QEMU */
         shutdown(((struct vm *)g_ptr_array_index(d->vms, i))->link, SHUT_RDWR);
     if (d->workers)

@@ -2,6 +2,7 @@
 /* VMs and the daemon as JSON, for the control socket. Keys are documented in vmtier-qmp(7). */
 #include "host/daemon.h"
 #include "host/sharing.h"
+#include "host/libvirt.h"
 #include "host/mover/mover.h"
 #include "host/tier-area.h"
 #include "common/version.h"
@@ -21,6 +22,15 @@ static void put_text(JsonObject *o, const char *key, const char *value)
 {
     if (value && value[0])
         json_object_set_string_member(o, key, value);
+    else
+        json_object_set_null_member(o, key);
+}
+
+/* Takes `value`; NULL becomes null. */
+static void put_object(JsonObject *o, const char *key, JsonObject *value)
+{
+    if (value)
+        json_object_set_object_member(o, key, value);
     else
         json_object_set_null_member(o, key);
 }
@@ -129,6 +139,7 @@ static void put_identity(JsonObject *o, struct vm *vm, const struct vm_stats *s,
     g_mutex_unlock(&vm->lock);
     json_object_set_string_member(o, "name", vm->name);
     put_text(o, "uuid", vm->uuid);
+    put_object(o, "libvirt", libvirt_view_vm(vm->daemon, vm));
     put_int(o, "pid", vm->pid);
     json_object_set_string_member(o, "qemu", s->qemu[0] ? s->qemu : vm->qemu);
     json_object_set_string_member(o, "accel", accel_name(vm->accel));
@@ -234,6 +245,7 @@ JsonNode *view_status(struct daemon *d)
     json_object_set_boolean_member(uffd, "available", d->userfault >= 0);
     put_text(uffd, "reason", d->no_userfault);
     json_object_set_object_member(o, "userfaultfd", uffd);
+    json_object_set_object_member(o, "libvirt", libvirt_view(d));
     json_object_set_array_member(o, "tiers", view_host_tiers(d));
     json_object_set_object_member(o, "sharing", view_sharing(d));
     for (guint i = 0; i < d->vms->len; i++)

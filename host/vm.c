@@ -2,6 +2,7 @@
 /* A VM's life in the daemon: see vm.h. */
 #include "host/vm.h"
 #include "host/daemon.h"
+#include "host/libvirt.h"
 #include "host/mover/mover.h"
 #include "host/order.h"
 #include "host/trace-tap.h"
@@ -27,13 +28,6 @@ void vm_clean_text(char *to, const char *from, size_t size)
     for (i = 0; i < size - 1 && from[i]; i++)
         to[i] = g_ascii_isprint(from[i]) ? from[i] : '?';
     to[i] = '\0';
-}
-
-bool vm_name_is_good(const char *name)
-{
-    size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@+-");
-
-    return n > 0 && n < VT_NAME && !name[n];
 }
 
 struct vm *vm_ref(struct vm *vm)
@@ -99,7 +93,7 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     vm->can_sources = hello->sources & SOURCES_IN_QEMU;
     for (int i = 0; i < VT_SRC_END; i++)
         vm_clean_text(vm->no_source[i], hello->no_source[i], VT_NAME);
-    vm->config = *config_for_vm(daemon->config, vm->name);
+    vm->config = libvirt_vm_config(daemon, vm->name, hello->uuid);
     if (hello->granule)
         vm->config.granule = hello->granule;
     vm->want = (struct vm_settings){ .mode = vm->config.mode, .rate = vm->config.rate,

@@ -5,8 +5,9 @@
 
 #:
 #:   demo             install what is missing, build, boot a VM and show its memory being tiered
-#:   check            all tests: unit, vm, asan, fuzz (brief), lint
+#:   check            all tests: unit, vm, libvirt, asan, fuzz (brief), lint
 #:   check-unit       unit tests                 check-vm     tests that boot QEMU
+#:   check-libvirt    tests with a libvirtd of their own
 #:   check-asan       unit tests, sanitized      check-fuzz   fuzzing, FUZZ_SECONDS each
 #:   check-lint       static analysis as tests   check-NAME   all tests with NAME in their path
 #:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
@@ -33,10 +34,11 @@ export BUILD LINT_JOBS
 
 TESTS_UNIT := $(UNIT_PROGRAMS) $(wildcard tests/unit/test-*.sh)
 TESTS_VM   := $(VM_PROGRAMS) $(wildcard tests/vm/test-*.sh)
+TESTS_LIBVIRT := $(LIBVIRT_PROGRAMS) $(wildcard tests/libvirt/test-*.sh)
 TESTS_ASAN := $(patsubst $(BUILD)/%,$(ASAN)/%,$(UNIT_PROGRAMS))
 TESTS_FUZZ := $(if $(FUZZ_SRC),tests/fuzz/run-fuzz.sh)
 TESTS_LINT := $(wildcard tests/lint/*.sh)
-STAGES     := unit asan fuzz vm lint
+STAGES     := unit asan fuzz vm libvirt lint
 
 # $(call selected,STAGE): the tests of a stage that T= (or check-NAME) lets through.
 TESTS_OF = $(TESTS_$(shell echo $(1) | tr a-z A-Z))
@@ -45,6 +47,7 @@ selected = $(strip $(if $(T),$(foreach t,$(TESTS_OF),$(if $(findstring $(T),$(t)
 STAGE_OPTIONS_unit := --jobs $(UNIT_JOBS)
 STAGE_OPTIONS_asan := --jobs $(UNIT_JOBS) --slow 3
 STAGE_OPTIONS_vm    = --jobs $(JOBS) --kernel-log
+STAGE_OPTIONS_libvirt := --kernel-log
 
 # One run of the driver over the stages in $(1), so that there is one verdict.
 drive = tests/run-tests $(foreach s,$(1),$(if $(call selected,$(s)),--stage $(s) $(STAGE_OPTIONS_$(s)) $(call selected,$(s))))
@@ -69,6 +72,7 @@ check-%:
 
 need-unit: $(PROGRAMS) $(UNIT_PROGRAMS)
 need-vm: $(PROGRAMS) $(VM_PROGRAMS) $(DEMO) $(ROM) guest
+need-libvirt: $(PROGRAMS) $(LIBVIRT_PROGRAMS) guest
 need-lint:
 
 ASAN_FLAGS := SANITIZE=address,undefined

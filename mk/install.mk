@@ -4,6 +4,7 @@
 
 #:
 #:   deps             install missing packages with apt (packaging/debian/build-deps)
+#:   install-libvirt  libvirt's hook (/etc/libvirt/hooks/qemu.d) and AppArmor rules for its VMs
 #:   install          PREFIX=/usr/local DESTDIR=      uninstall: remove it; configuration stays
 
 PREFIX     ?= /usr/local
@@ -30,6 +31,7 @@ completion = $(DESTDIR)$(datadir)/bash-completion/completions/$(basename $(notdi
 unit = $(DESTDIR)$(unitdir)/$(notdir $(1))
 
 INSTALLED = $(DESTDIR)$(bindir)/vmtier $(DESTDIR)$(sbindir)/vmtierd $(DESTDIR)$(libdir)/vmtier/vmtier-qemu.so \
+	$(DESTDIR)$(libdir)/vmtier/vmtier-libvirt.so \
 	$(foreach f,$(MAN_PAGES),$(call page,$(f))) $(foreach f,$(COMPLETION),$(call completion,$(f))) \
 	$(foreach f,$(UNITS),$(call unit,$(f)))
 
@@ -43,14 +45,30 @@ install: $(PROGRAMS)
 	$(if $(CLI),$(call put,755,$(CLI),$(DESTDIR)$(bindir)/vmtier))
 	$(if $(DAEMON),$(call put,755,$(DAEMON),$(DESTDIR)$(sbindir)/vmtierd))
 	$(if $(PLUGIN),$(call put,644,$(PLUGIN),$(DESTDIR)$(libdir)/vmtier/vmtier-qemu.so))
+	$(if $(MODULE),$(call put,644,$(MODULE),$(DESTDIR)$(libdir)/vmtier/vmtier-libvirt.so))
 	$(foreach f,$(MAN_PAGES),$(call put,644,$(f),$(call page,$(f))))
 	$(foreach f,$(COMPLETION),$(call put,644,$(f),$(call completion,$(f))))
 	$(foreach f,$(UNITS),$(call put,644,$(f),$(call unit,$(f))))
 	$(foreach f,$(UNITS),sed -i 's|@sbindir@|$(sbindir)|g' $(call unit,$(f))$(newline))
 	test -e $(CONFIG) || $(INSTALL) -D -m 644 packaging/vmtierd.conf $(CONFIG)
 
+HOOK     := $(DESTDIR)$(sysconfdir)/libvirt/hooks/qemu.d/50-vmtier
+APPARMOR := $(DESTDIR)$(sysconfdir)/apparmor.d/abstractions/vmtier
+SHARED   := $(DESTDIR)$(datadir)/vmtier
+
+install-libvirt: install
+	$(INSTALL) -D -m 755 libvirt-hooks/50-vmtier $(HOOK)
+	sed -i 's|@bindir@|$(bindir)|g' $(HOOK)
+	$(INSTALL) -D -m 644 libvirt-hooks/apparmor/vmtier $(APPARMOR)
+	sed -i 's|@libdir@|$(libdir)|g' $(APPARMOR)
+	$(INSTALL) -D -m 644 libvirt-hooks/apparmor/libvirtd-vmtier $(SHARED)/apparmor/libvirtd-vmtier
+	sed -i 's|@bindir@|$(bindir)|g' $(SHARED)/apparmor/libvirtd-vmtier
+	$(INSTALL) -D -m 644 libvirt-hooks/vmtier-tiering.rng $(SHARED)/vmtier-tiering.rng
+	$(INSTALL) -D -m 755 libvirt-hooks/onDefineDomain $(SHARED)/onDefineDomain
+
 uninstall:
+	rm -f $(HOOK) $(APPARMOR) $(SHARED)/apparmor/libvirtd-vmtier $(SHARED)/vmtier-tiering.rng $(SHARED)/onDefineDomain
 	rm -f $(INSTALLED)
 	-rmdir $(DESTDIR)$(libdir)/vmtier
 
-.PHONY: deps install uninstall
+.PHONY: deps install install-libvirt uninstall

@@ -62,9 +62,10 @@ void bql_call(void (*fn)(void *opaque), void *opaque)
     pthread_mutex_unlock(&lock);
 }
 
-void bql_serve(const bool *done, int timeout_ms)
+bool bql_serve(const bool *done, int timeout_ms)
 {
     struct timespec end;
+    bool is_done;
     int rc = 0;
 
     clock_gettime(CLOCK_REALTIME, &end);
@@ -86,7 +87,9 @@ void bql_serve(const bool *done, int timeout_ms)
             rc = pthread_cond_timedwait(&changed, &lock, &end);
         }
     }
+    is_done = *done;
     pthread_mutex_unlock(&lock);
+    return is_done;
 }
 
 void bql_done(bool *done)

@@ -9,10 +9,10 @@
 void bql_call(void (*fn)(void *opaque), void *opaque);
 
 /*
- * Main thread: serves bql_call() until *done or timeout_ms have passed. For the one moment in which
- * the main thread waits for the link: before the guest's first instruction.
+ * Main thread: serves bql_call() until *done or timeout_ms have passed; returns *done. For the one moment
+ * in which the main thread waits for the link: before the guest's first instruction.
  */
-void bql_serve(const bool *done, int timeout_ms);
+bool bql_serve(const bool *done, int timeout_ms);
 
 /* Wakes bql_serve(), after *done was set under no lock of its own: sets it here. */
 void bql_done(bool *done);

@@ -39,6 +39,7 @@
 
 #define RETRY_MIN   100         /* ms */
 #define RETRY_MAX   2000
+#define ANSWER      1000        /* ms for a daemon to answer at all, while the guest's start waits */
 #define PATIENCE    5000        /* ms for the daemon to answer while attaching */
 #define RECHECK     30000       /* ms until a machine that cannot be tiered is looked at again */
 
@@ -47,6 +48,7 @@ const struct qemu_info *const link_info = &info;
 
 static int wakeup = -1;             /* eventfd: link_notify() */
 static atomic_uint active_sources;
+static bool first_answer;           /* the daemon lives; or first_done */
 static bool first_done;             /* link_start() may return */
 static char tier_names[VT_TIERS][16];
 static struct wire_msg msg;         /* the link thread's one message buffer */
@@ -120,6 +122,13 @@ static void tell_monitors(enum announce_about about, const char *name, const cha
     bql_call(emit_event, &e);
 }
 
+/* link_start() need not wait any longer. */
+static void settle_start(void)
+{
+    bql_done(&first_answer);
+    bql_done(&first_done);
+}
+
 /* --- connecting --------------------------------------------------------------------------------- */
 
 static int connect_daemon(struct vt_err *err)
@@ -168,6 +177,7 @@ static int take_welcome(int fd, struct vt_err *err)
 
     if (rc)
         return rc;
+    bql_done(&first_answer);
     if (msg.h.type == VT_REFUSE)
         rc = vt_fail(err, ECONNREFUSED, "the daemon refuses this VM: %s", msg.text.text);
     else if (msg.h.type != VT_WELCOME)
@@ -274,7 +284,7 @@ static void stay_refused(int fd, const struct vt_err *err)
     uint64_t drain;
 
     set_status(true, false, err->text);
-    bql_done(&first_done);
+    settle_start();
     if (poll(p, 2, RECHECK) > 0 && p[1].revents && read(wakeup, &drain, sizeof(drain)) < 0)
         return;
 }
@@ -350,7 +360,7 @@ static int on_ready(int fd, struct wire_msg *m, struct vt_err *err)
 {
     (void)m;
     set_status(true, true, "");
-    bql_done(&first_done);
+    settle_start();
     tell_monitors(ANNOUNCE_LINK, "X_VMTIER_ATTACHED", "");
     backing_refresh();          /* there are more files now */
     return link_send_backings(fd, err);
@@ -523,7 +533,7 @@ static bool session(void)
     if (s.attached)
         tell_monitors(ANNOUNCE_LINK, "X_VMTIER_DETACHED", err.text);
     else
-        bql_done(&first_done);      /* refused, or nobody there: the machine need not wait */
+        settle_start();      /* refused, or nobody there: the machine need not wait */
     return s.attached;
 }
 
@@ -563,7 +573,9 @@ int link_start(int timeout_ms, struct vt_err *err)
     rc = thread_start("vmtier", run, NULL);
     if (rc)
         return vt_fail(err, rc, "the link thread: %s", strerror(rc));
-    bql_serve(&first_done, timeout_ms);
+    /* One that hangs is not waited for as long as one that is at work. */
+    if (bql_serve(&first_answer, plugin_options.required ? timeout_ms : ANSWER))
+        bql_serve(&first_done, timeout_ms);
     ram_guest_runs();
     link_get_status(&s);
     return s.attached ? 0 : vt_fail(err, EAGAIN, "%s", s.error);

@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What the daemon knows from libvirt: see libvirt.h.
+ *
+ * Settings are given to a running VM only when its metadata have changed, so what an operator sets by hand
+ * stays until then, and a libvirtd that was restarted and tells everything again changes nothing. Metadata
+ * that is wrong changes nothing either, and is an event.
+ */
+#include "host/libvirt-internal.h"
+
+#include "host/size.h"
+
+#include <string.h>
+
+#define DOMAINS_MOST 4096
+
+/* --- domains --------------------------------------------------------------------------------------------- */
+
+static void known_free(gpointer data)
+{
+    struct known *k = data;
+
+    g_free(k->name);
+    g_free(k->uuid);
+    g_free(k->text);
+    g_free(k->problem);
+    g_free(k);
+}
+
+struct known *libvirt_known(struct libvirt *l, const char *uuid, const char *name)
+{
+    GHashTableIter iter;
+    gpointer k;
+
+    if (uuid)
+        return g_hash_table_lookup(l->domains, uuid);
+    g_hash_table_iter_init(&iter, l->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &k))
+        if (!g_strcmp0(((struct known *)k)->name, name))
+            return k;
+    return NULL;
+}
+
+static struct vm *vm_of(struct libvirt *l, const struct known *known)
+{
+    for (guint i = 0; i < l->daemon->vms->len; i++) {
+        struct vm *vm = g_ptr_array_index(l->daemon->vms, i);
+
+        if (!g_atomic_int_get(&vm->gone) &&
+            (vm->uuid ? !strcmp(vm->uuid, known->uuid) : !g_strcmp0(vm->name, known->name)))
+            return vm;
+    }
+    return NULL;
+}
+
+static void announce(struct libvirt *l, const struct known *k, const char *event, const char *key,
+                     const char *text)
+{
+    JsonObject *data = json_object_new();
+    const struct vm *vm = vm_of(l, k);
+
+    g_message("domain %s: %s: %s", k->name, event, text);
+    if (vm)
+        json_object_set_string_member(data, "vm", vm->name);
+    json_object_set_string_member(data, "domain", k->name);
+    json_object_set_string_member(data, "uuid", k->uuid);
+    json_object_set_string_member(data, key, text);
+    daemon_tell(l->daemon, event, data);
+}
+
+/* --- settings ----------------------------------------------------------------------------------------------- */
+
+static bool has_max(const struct tiering *t)
+{
+    return t->max.bytes || t->max.share > 0;
+}
+
+static bool has_min(const struct tiering *t)
+{
+    return t->min.bytes || t->min.share > 0;
+}
+
+/* A max that is less than the granule the VM will have. */
+static char *misfit(struct libvirt *l, const struct known *k, const struct tiering *t)
+{
+    guint64 granule = t->granule ? t->granule : config_for_vm(l->daemon->config, k->name)->granule;
+    g_autofree char *size = size_format(granule);
+
+    if (!t->max.bytes || t->max.bytes >= granule)
+        return NULL;
+    return g_strdup_printf("line %ld: <tiering>: max of <dram> is less than one granule of %s", t->line, size);
+}
+
+/* To a VM that is attached. */
+static void apply(struct libvirt *l, const struct known *k)
+{
+    struct vm *vm = vm_of(l, k);
+    const struct vm_config *usual;
+    const struct quota *quota;
+
+    if (!vm)
+        return;
+    usual = config_for_vm(l->daemon->config, vm->name);
+    quota = has_max(&k->tiering) ? &k->tiering.max : &usual->quota;
+    g_mutex_lock(&vm->lock);
+    vm->want.quota_bytes = quota->bytes ? quota->bytes
+                                        : (guint64)(quota->share * (double)vm->shown.ram_bytes);
+    vm->want.min = has_min(&k->tiering) ? k->tiering.min : usual->min;
+    vm->want.weight = k->tiering.weight ? k->tiering.weight : usual->weight;
+    vm->want.mode = k->tiering.given ? k->tiering.mode : usual->mode;
+    g_mutex_unlock(&vm->lock);
+    if (k->tiering.granule && k->tiering.granule != vm->config.granule)
+        g_message("%s: another granule takes effect when its QEMU is started again", vm->name);
+}
+
+static void set_problem(struct libvirt *l, struct known *k, const char *problem)
+{
+    bool news = problem && g_strcmp0(problem, k->problem);
+
+    g_free(k->problem);
+    k->problem = g_strdup(problem);
+    if (news)
+        announce(l, k, "VMTIER_LIBVIRT_INVALID", "reason", problem);
+}
+
+static void settle(struct libvirt *l, struct known *k, const struct domain_facts *facts,
+                   const struct tiering *tiering, const char *from)
+{
+    g_autofree char *text = tiering_write(tiering, facts), *summary = tiering_summary(tiering);
+    bool same = !g_strcmp0(text, k->text), first = !k->text;
+
+    k->from = from;
+    set_problem(l, k, NULL);
+    if (same)
+        return;
+    k->tiering = *tiering;
+    g_free(k->text);
+    k->text = g_steal_pointer(&text);
+    if (strcmp(from, "file"))
+        libvirt_save(l, k);
+    if (!first || tiering->given)
+        announce(l, k, "VMTIER_LIBVIRT_SETTINGS", "settings", summary);
+    if (strcmp(from, "file"))
+        apply(l, k);
+}
+
+static struct known *domain_named(struct libvirt *l, const struct domain_facts *facts)
+{
+    g_autofree char *uuid = g_ascii_strdown(facts->uuid ? facts->uuid : "", -1);
+    struct known *k = g_hash_table_lookup(l->domains, uuid);
+
+    if (!k && g_uuid_string_is_valid(uuid) && g_hash_table_size(l->domains) < DOMAINS_MOST) {
+        k = g_new0(struct known, 1);
+        k->uuid = g_steal_pointer(&uuid);
+        g_hash_table_insert(l->domains, k->uuid, k);
+    }
+    if (k) {
+        g_free(k->name);
+        k->name = g_strdup(facts->name);
+        k->memory = facts->memory;
+        k->plugin = facts->plugin;
+        k->required = facts->required;
+    }
+    return k;
+}
+
+struct known *libvirt_learn(struct libvirt *l, const char *xml, const char *from, GError **error)
+{
+    g_autoptr(GError) wrong = NULL;
+    g_autofree char *small = NULL;
+    struct domain_facts facts;
+    struct tiering tiering;
+    struct known *k = NULL;
+
+    if (!domain_read(xml, strlen(xml), &facts, &tiering, &wrong) && !facts.name) {
+        g_propagate_error(error, g_steal_pointer(&wrong));
+        return NULL;
+    }
+    k = domain_named(l, &facts);
+    small = k && !wrong ? misfit(l, k, &tiering) : NULL;
+    if (k && (wrong || small))
+        set_problem(l, k, wrong ? wrong->message : small);
+    else if (k)
+        settle(l, k, &facts, &tiering, from);
+    domain_facts_clear(&facts);
+    return k;
+}
+
+void libvirt_forget(struct libvirt *l, const char *uuid)
+{
+    libvirt_drop_file(l, uuid);
+    g_hash_table_remove(l->domains, uuid);
+}
+
+static char *uuid_text(const guint8 u[16])
+{
+    GString *s = g_string_new(NULL);
+
+    for (int i = 0; i < 16; i++)
+        g_string_append_printf(s, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", u[i]);
+    return g_string_free(s, FALSE);
+}
+
+struct vm_config libvirt_vm_config(struct daemon *d, const char *name, const guint8 uuid[16])
+{
+    struct vm_config config = *config_for_vm(d->config, name);
+    g_autofree char *text = uuid_text(uuid);
+    const struct known *k = d->libvirt ? libvirt_known(d->libvirt, text, NULL) : NULL;
+
+    if (!k || !k->tiering.given)
+        return config;
+    config.mode = k->tiering.mode;
+    if (has_max(&k->tiering))
+        config.quota = k->tiering.max;
+    if (has_min(&k->tiering))
+        config.min = k->tiering.min;
+    if (k->tiering.weight)
+        config.weight = k->tiering.weight;
+    if (k->tiering.granule)
+        config.granule = k->tiering.granule;
+    return config;
+}
+
+/* --- what libvirtd tells --------------------------------------------------------------------------------- */
+
+/* Domains that ended while nobody told us. One whose VM is attached may be another libvirtd's. */
+static void forget_unseen(struct libvirt *l)
+{
+    g_autoptr(GList) all = g_hash_table_get_values(l->domains);
+
+    for (GList *i = all; i; i = i->next) {
+        const struct known *k = i->data;
+
+        if (!k->seen && strcmp(k->from, "hook") && !vm_of(l, k))
+            libvirt_forget(l, k->uuid);
+    }
+}
+
+static void on_connection(gpointer opaque, bool connected, const char *text)
+{
+    struct libvirt *l = opaque;
+    GHashTableIter iter;
+    gpointer k;
+
+    if (connected)
+        forget_unseen(l);
+    if (connected != l->connected || (!connected && g_strcmp0(text, l->why_not)))
+        g_message("libvirt: %s%s", connected ? "connected to " : "", text);
+    l->connected = connected;
+    g_free(l->why_not);
+    l->why_not = connected ? NULL : g_strdup(text);
+    g_hash_table_iter_init(&iter, l->domains);
+    while (!connected && g_hash_table_iter_next(&iter, NULL, &k))
+        ((struct known *)k)->seen = false;
+}
+
+static void on_domain(gpointer opaque, const char *uuid, const char *xml)
+{
+    g_autoptr(GError) error = NULL;
+    struct known *k = libvirt_learn(opaque, xml, "libvirt", &error);
+
+    if (k)
+        k->seen = true;
+    else
+        g_warning("libvirt: domain %s: %s", uuid, error ? error->message : "too many domains");
+}
+
+static void on_lifecycle(gpointer opaque, const char *uuid, const char *name, const char *event)
+{
+    struct libvirt *l = opaque;
+    const struct known *k = libvirt_known(l, uuid, NULL);
+    const struct known stranger = { .name = (char *)name, .uuid = (char *)uuid };
+
+    announce(l, k ? k : &stranger, "VMTIER_LIBVIRT_DOMAIN", "event", event);
+    if (k && !strcmp(event, "stopped"))
+        libvirt_forget(l, uuid);
+}
+
+void libvirt_start(struct daemon *d)
+{
+    static const struct libvirt_watcher watcher = { on_connection, on_domain, on_lifecycle };
+    g_autofree char *run = g_path_get_dirname(d->config->qmp_socket);
+    struct libvirt *l = g_new0(struct libvirt, 1);
+    g_autoptr(GError) error = NULL;
+
+    l->daemon = d;
+    l->directory = g_build_filename(run, "domains", NULL);
+    l->domains = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, known_free);
+    d->libvirt = l;
+    libvirt_load(l);
+    if (!d->config->libvirt)
+        return;
+    l->module = libvirt_module(&error);
+    if (l->module) {
+        l->watch = l->module->watch(d->config->libvirt, &watcher, l);
+        return;
+    }
+    g_warning("libvirt=%s: %s; going on without", d->config->libvirt, error->message);
+    l->why_not = g_strdup(error->message);
+}
+
+void libvirt_stop(struct daemon *d)
+{
+    struct libvirt *l = g_steal_pointer(&d->libvirt);
+
+    if (!l)
+        return;
+    if (l->watch)
+        l->module->unwatch(l->watch);
+    g_hash_table_unref(l->domains);
+    g_free(l->directory);
+    g_free(l->why_not);
+    g_free(l);
+}
+
+/* --- what is shown, and the hook ---------------------------------------------------------------------------- */
+
+static void put_text(JsonObject *o, const char *key, const char *text)
+{
+    if (text)
+        json_object_set_string_member(o, key, text);
+    else
+        json_object_set_null_member(o, key);
+}
+
+static JsonObject *view_known(const struct known *k)
+{
+    JsonObject *o = json_object_new();
+    g_autofree char *summary = tiering_summary(&k->tiering);
+
+    put_text(o, "name", k->name);
+    put_text(o, "uuid", k->uuid);
+    put_text(o, "settings", k->tiering.given ? summary : NULL);
+    json_object_set_boolean_member(o, "required", k->tiering.required);
+    put_text(o, "from", k->from);
+    put_text(o, "problem", k->problem);
+    return o;
+}
+
+JsonObject *libvirt_view_vm(struct daemon *d, const struct vm *vm)
+{
+    const struct known *k = d->libvirt ? libvirt_known(d->libvirt, vm->uuid, vm->name) : NULL;
+
+    return k ? view_known(k) : NULL;
+}
+
+JsonObject *libvirt_view(struct daemon *d)
+{
+    JsonObject *o = json_object_new();
+    JsonArray *domains = json_array_new();
+    struct libvirt *l = d->libvirt;
+    GHashTableIter iter;
+    gpointer k;
+
+    put_text(o, "uri", d->config->libvirt);
+    json_object_set_boolean_member(o, "connected", l && l->connected);
+    put_text(o, "reason", l ? l->why_not : NULL);
+    if (l)
+        g_hash_table_iter_init(&iter, l->domains);
+    while (l && g_hash_table_iter_next(&iter, NULL, &k))
+        json_array_add_object_element(domains, view_known(k));
+    json_object_set_array_member(o, "domains", domains);
+    return o;
+}
+
+static JsonNode *node_of(JsonObject *o)
+{
+    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
+
+    json_node_take_object(node, o);
+    return node;
+}
+
+static JsonNode *query(JsonObject *args, gpointer opaque, GError **error)
+{
+    (void)args, (void)error;
+    return node_of(libvirt_view(opaque));
+}
+
+/* At "prepare", and with required='yes', the answer may be no. */
+static JsonNode *hook(JsonObject *args, gpointer opaque, GError **error)
+{
+    struct daemon *d = opaque;
+    const char *operation = json_object_get_string_member(args, "operation");
+    struct known *k = libvirt_learn(d->libvirt, json_object_get_string_member(args, "xml"), "hook", error);
+    g_autofree char *refusal = NULL;
+    JsonObject *o;
+
+    if (!k)
+        return error && *error ? NULL : node_of(json_object_new());
+    if (!strcmp(operation, "release") || !strcmp(operation, "stopped")) {
+        libvirt_forget(d->libvirt, k->uuid);
+        return node_of(json_object_new());
+    }
+    o = json_object_new();
+    refusal = !strcmp(operation, "prepare") && k->required ? libvirt_admit(d->libvirt, k) : g_strdup("");
+    put_text(o, "refuse", refusal[0] ? refusal : NULL);
+    put_text(o, "problem", k->problem);
+    if (refusal[0])
+        libvirt_forget(d->libvirt, k->uuid);
+    return node_of(o);
+}
+
+static const struct qmp_arg hook_args[] = {
+    { "domain", QMP_STRING, true }, { "operation", QMP_STRING, true }, { "xml", QMP_STRING, true }, { 0 },
+};
+
+const struct qmp_command libvirt_commands[] = {
+    { "query-vmtier-libvirt", NULL, query },
+    { "vmtier-libvirt-hook", hook_args, hook },
+    { 0 },
+};

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What the daemon makes of what libvirt tells: whose settings count, what outlives a restart, who may start.
+ *
+ * The commands are run as the control socket would run them; there is no libvirt and no VM's QEMU.
+ */
+#include "host/libvirt-internal.h"
+#include "tests/unit/vm-fixture.h"
+
+#include <glib/gstdio.h>
+
+#define MIB (1024 * 1024ull)
+#define UUID "f4e2e487-49a8-4d8c-80f6-27b170b66f77"
+#define TIERING(attributes, children) \
+    "<t:tiering xmlns:t='urn:vmtier:libvirt:1' " attributes ">" children "</t:tiering>"
+
+static const guint8 uuid_bytes[16] = {
+    0xf4, 0xe2, 0xe4, 0x87, 0x49, 0xa8, 0x4d, 0x8c, 0x80, 0xf6, 0x27, 0xb1, 0x70, 0xb6, 0x6f, 0x77,
+};
+
+static struct daemon *start(const char *dir)
+{
+    struct daemon *d = fixture_daemon();
+
+    g_free(d->config->qmp_socket);
+    d->config->qmp_socket = g_build_filename(dir, "qmp.sock", NULL);
+    d->userfault = open("/dev/null", O_RDWR | O_CLOEXEC);
+    libvirt_start(d);
+    return d;
+}
+
+static void end(struct daemon *d)
+{
+    libvirt_stop(d);
+    close(d->userfault);
+    fixture_daemon_free(d);
+}
+
+static char *make_dir(void)
+{
+    return g_dir_make_tmp("vmtier-libvirt-XXXXXX", NULL);
+}
+
+static void remove_dir(const char *dir)
+{
+    g_autofree char *domains = g_build_filename(dir, "domains", NULL);
+
+    g_rmdir(domains);
+    g_assert_cmpint(g_rmdir(dir), ==, 0);      /* nothing is left in it */
+}
+
+/* Gives the hook's command; why the domain is refused, or NULL. */
+static char *hook(struct daemon *d, const char *operation, const char *uuid, const char *memory,
+                  const char *metadata)
+{
+    g_autofree char *xml = g_strdup_printf(
+        "<domain><name>toy</name><uuid>%s</uuid><memory unit='MiB'>%s</memory><metadata>%s</metadata>"
+        "<q:commandline xmlns:q='" XML_NS_QEMU "'><q:arg value='/vmtier-qemu.so,socket=/x'/></q:commandline>"
+        "</domain>", uuid, memory, metadata);
+    g_autoptr(JsonObject) args = json_object_new();
+    const struct qmp_command *c = libvirt_commands;
+    g_autoptr(JsonNode) reply = NULL;
+    JsonObject *o;
+
+    while (strcmp(c->name, "vmtier-libvirt-hook"))
+        c++;
+    json_object_set_string_member(args, "domain", "toy");
+    json_object_set_string_member(args, "operation", operation);
+    json_object_set_string_member(args, "xml", xml);
+    reply = c->run(args, d, NULL);
+    o = reply ? json_node_get_object(reply) : NULL;
+    if (!o || !json_object_has_member(o, "refuse") || json_object_get_null_member(o, "refuse"))
+        return NULL;
+    return g_strdup(json_object_get_string_member(o, "refuse"));
+}
+
+static void tell(struct daemon *d, const char *operation, const char *metadata)
+{
+    g_assert_null(hook(d, operation, UUID, "1024", metadata));
+}
+
+/* --- whose settings count ------------------------------------------------------------------------------------ */
+
+static void test_config(void)
+{
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start(dir);
+    struct vm_config c = libvirt_vm_config(d, "toy", uuid_bytes);
+    static const guint8 other[16] = { 1 };
+
+    g_assert_cmpfloat(c.quota.share, ==, 0.25);
+    tell(d, "prepare", TIERING("mode='observe'", "<dram min='8M' max='64M' weight='7'/><granule>4M</granule>"));
+    c = libvirt_vm_config(d, "toy", uuid_bytes);
+    g_assert_cmpuint(c.quota.bytes, ==, 64 * MIB);
+    g_assert_cmpint(c.mode, ==, VM_OBSERVE);
+    g_assert_cmpuint(c.granule, ==, 4 * MIB);
+    g_assert_cmpuint(c.min.bytes, ==, 8 * MIB);
+    g_assert_cmpuint(c.weight, ==, 7);
+    c = libvirt_vm_config(d, "toy", other);         /* a namesake */
+    g_assert_cmpuint(c.quota.bytes, ==, 0);
+    tell(d, "release", "");
+    c = libvirt_vm_config(d, "toy", uuid_bytes);
+    g_assert_cmpuint(c.quota.bytes, ==, 0);
+    end(d);
+    remove_dir(dir);
+}
+
+/* A VM that is attached gets what changes, and keeps what an operator has set where nothing does. */
+static void test_live(void)
+{
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start(dir);
+    struct vt_hello hello = { .pid = 1, .accel = VT_ACCEL_TCG, .page_size = 4096, .name = "toy" };
+    struct vm *vm;
+
+    memcpy(hello.uuid, uuid_bytes, sizeof(hello.uuid));
+    tell(d, "prepare", TIERING("", "<dram max='64M'/>"));
+    vm = vm_new(d, &hello, open("/dev/null", O_RDWR | O_CLOEXEC));
+    g_ptr_array_add(d->vms, vm);
+    vm->shown.ram_bytes = 1024 * MIB;
+    g_assert_cmpuint(vm_quota(vm, &vm->want, 1024 * MIB), ==, 64 * MIB);
+    tell(d, "reconnect", TIERING("", "<dram max='32M' min='4M' weight='9'/>"));
+    g_assert_cmpuint(vm->want.quota_bytes, ==, 32 * MIB);
+    g_assert_cmpuint(vm->want.min.bytes, ==, 4 * MIB);
+    g_assert_cmpuint(vm->want.weight, ==, 9);
+    vm->want.quota_bytes = 100 * MIB;               /* by hand */
+    tell(d, "reconnect", TIERING("", "<dram max='32M' min='4M' weight='9'/>"));
+    g_assert_cmpuint(vm->want.quota_bytes, ==, 100 * MIB);
+    tell(d, "reconnect", TIERING("", "<dramm max='32M'/>"));
+    g_assert_cmpuint(vm->want.quota_bytes, ==, 100 * MIB);
+    tell(d, "reconnect", TIERING("mode='off'", "<dram max='50%'/>"));
+    g_assert_cmpuint(vm->want.quota_bytes, ==, 512 * MIB);
+    g_assert_cmpint(vm->want.mode, ==, VM_OFF);
+    tell(d, "reconnect", "");
+    g_assert_cmpint(vm->want.mode, ==, VM_ON);
+    g_assert_cmpuint(vm->want.quota_bytes, ==, 256 * MIB);
+    g_ptr_array_remove_fast(d->vms, vm);
+    vm_unref(vm);
+    tell(d, "release", "");
+    end(d);
+    remove_dir(dir);
+}
+
+static void test_restart(void)
+{
+    g_autofree char *dir = make_dir(), *strange = NULL;
+    struct daemon *d = start(dir);
+
+    tell(d, "prepare", TIERING("", "<dram max='64M'/><pin tier='dram' gpa='0' size='2M'/>"));
+    end(d);
+    strange = g_build_filename(dir, "domains", "strange.xml", NULL);
+    g_assert_true(g_file_set_contents(strange, "<domain><uuid>../../etc/passwd</uuid></domain>", -1, NULL));
+    g_test_expect_message(NULL, G_LOG_LEVEL_WARNING, "*strange.xml: it has no UUID*");
+    d = start(dir);
+    g_test_assert_expected_messages();
+    g_assert_cmpuint(libvirt_vm_config(d, "toy", uuid_bytes).quota.bytes, ==, 64 * MIB);
+    g_assert_cmpuint(g_hash_table_size(d->libvirt->domains), ==, 1);
+    tell(d, "release", "");
+    end(d);
+    remove_dir(dir);
+}
+
+/* --- who may start ------------------------------------------------------------------------------------------ */
+
+static void refused(struct daemon *d, const char *uuid, const char *memory, const char *metadata,
+                    const char *said)
+{
+    g_autofree char *why = hook(d, "prepare", uuid, memory, metadata);
+
+    g_test_message("%s", why);
+    g_assert_nonnull(why);
+    g_assert_nonnull(strstr(why, said));
+}
+
+static void test_admission(void)
+{
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start(dir);
+    static const char other[] = "00000000-0000-4000-8000-000000000001";
+    guint64 all = (guint64)sysconf(_SC_PHYS_PAGES) * (guint64)sysconf(_SC_PAGESIZE) / MIB;
+    g_autofree char *most = g_strdup_printf(TIERING("required='yes'", "<dram min='%" G_GUINT64_FORMAT "M'/>"),
+                                            all * 3 / 4);
+    g_autofree char *all_text = g_strdup_printf("%" G_GUINT64_FORMAT, all);
+
+    refused(d, UUID, "1024", TIERING("required='yes'", "<ram/>"), "<ram>: unknown element");
+    refused(d, UUID, "99999999999", TIERING("required='yes'", "<dram max='4096T'/>"), "cannot be promised");
+    g_assert_null(hook(d, "prepare", UUID, all_text, most));
+    refused(d, other, all_text, most, "other VMs have been promised");
+    g_assert_null(hook(d, "prepare", other, "1024", TIERING("required='no'", "<ram/>")));
+    g_assert_null(hook(d, "release", other, "1024", ""));
+    tell(d, "release", "");
+    end(d);
+    remove_dir(dir);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/libvirt/config", test_config);
+    g_test_add_func("/libvirt/live", test_live);
+    g_test_add_func("/libvirt/restart", test_restart);
+    g_test_add_func("/libvirt/admission", test_admission);
+    return g_test_run();
+}
