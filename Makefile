@@ -31,7 +31,10 @@ say  = @printf '  %-7s %s\n' '$(1)' '$(2)'
 # --- what there is --------------------------------------------------------------------------------
 
 COMMON_SRC := $(wildcard common/*.c)
-VMM_SRC    := $(wildcard vmm/*.c) $(COMMON_SRC)
+# Between guest and daemon; QEMU's part has nothing to do with it.
+AGENT_COMMON_SRC := $(wildcard common/agent-*.c)
+AGENT_SRC  := $(wildcard guest-agent/*.c) $(AGENT_COMMON_SRC)
+VMM_SRC    := $(wildcard vmm/*.c) $(filter-out $(AGENT_COMMON_SRC),$(COMMON_SRC))
 HOST_SRC   := $(wildcard host/*.c host/source/*.c host/mover/*.c host/policy/*.c host/perf/*.c) $(COMMON_SRC)
 CLI_SRC    := $(wildcard host/cli/*.c)
 UNIT_SRC   := $(wildcard tests/unit/test-*.c)
@@ -53,8 +56,9 @@ PLUGIN   := $(if $(wildcard vmm/plugin.c),$(BUILD)/vmtier-qemu.so)
 DAEMON   := $(if $(wildcard host/main.c),$(BUILD)/vmtierd)
 CLI      := $(if $(wildcard host/cli/main.c),$(BUILD)/vmtier)
 DEMO     := $(if $(DEMO_SRC),$(BUILD)/tests/demo)
+AGENT    := $(if $(wildcard guest-agent/main.c),$(BUILD)/vmtier-agent)
 ROM      := $(if $(wildcard tests/vm/rom.S),$(BUILD)/tests/rom.bin)
-PROGRAMS := $(PLUGIN) $(DAEMON) $(CLI)
+PROGRAMS := $(PLUGIN) $(DAEMON) $(CLI) $(AGENT)
 
 VMM_LIB  := $(BUILD)/libvmtier-qemu.a
 HOST_LIB := $(BUILD)/libvmtierd.a
@@ -110,6 +114,11 @@ $(BUILD)/vmtierd: $(call obj,$(HOST_SRC)) $(BUILD)/.sources
 $(BUILD)/vmtier: $(call obj,$(CLI_SRC)) $(HOST_LIB)
 	$(call say,LINK,$@)
 	$(Q)$(LINK)
+
+# For any guest: static, libc only.
+$(BUILD)/vmtier-agent: $(call obj,$(AGENT_SRC)) $(BUILD)/.sources
+	$(call say,LINK,$@)
+	$(Q)$(CC) -static $(VT_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^)
 
 $(VMM_LIB): $(call pic,$(VMM_SRC))
 $(HOST_LIB): $(call obj,$(filter-out host/main.c,$(HOST_SRC)))
@@ -198,7 +207,7 @@ $(BUILD)/.flags: FORCE | toolchain
 	$(call stamp,$(CC) $(VT_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(VT_LDFLAGS) $(LDFLAGS))
 
 $(BUILD)/.sources: FORCE
-	$(call stamp,$(sort $(VMM_SRC) $(HOST_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(DEMO_SRC)))
+	$(call stamp,$(sort $(VMM_SRC) $(AGENT_SRC) $(HOST_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(DEMO_SRC)))
 
 toolchain:
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) && command -v $(firstword $(CC)) >/dev/null || \
