@@ -75,7 +75,7 @@ uint64_t cpu_us(void)
 static bool find_user(const char *name, uid_t *uid, gid_t *gid)
 {
     FILE *f = fopen("/etc/passwd", "re");       /* getpwnam() would not work in a static program */
-    struct passwd entry, *p = NULL;
+    struct passwd entry = { 0 }, *p = NULL;
     char strings[1024];
 
     while (f && !fgetpwent_r(f, &entry, strings, sizeof(strings), &p) && strcmp(p->pw_name, name))

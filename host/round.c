@@ -91,7 +91,7 @@ static void plan_shrink(const struct vm *vm, const struct outlook *look, struct 
 
     for (guint32 g = 0; g < vm->ledger.n; g++)
         if (vm->ledger.tier[g] == 0 && (!vm->mover->ready || vm->mover->ready(vm, g))) {
-            key[g] = (float)-heat_rate(&vm->heat, g).rate;
+            key[g] = wish_key(&vm->wishes, g, heat_rate(&vm->heat, g).rate);
             list[n++] = g;
         }
     p->wanted = over;
@@ -163,6 +163,12 @@ static int carry_out(struct vm *vm, const struct outlook *look, struct plan *p, 
     return move_list(vm, p->promote, &p->n_promote, 0, err);
 }
 
+static void plan_round(const struct vm *vm, const struct outlook *look, struct plan *p)
+{
+    vm->policy->plan(vm->policy_state, look, p);
+    wishes_amend(&vm->wishes, look, p);
+}
+
 static int place(struct vm *vm, struct vt_err *err)
 {
     guint32 demote[MOVES_MOST], promote[MOVES_MOST];
@@ -173,7 +179,7 @@ static int place(struct vm *vm, struct vt_err *err)
     if (look.dram_most < vm->ledger.count[0])
         plan_shrink(vm, &look, &p);
     else
-        vm->policy->plan(vm->policy_state, &look, &p);
+        plan_round(vm, &look, &p);
     (void)fault_at(FAULT_ROUND_PLANNED);
     if (vm->stats.state == VM_TIERING) {
         rc = carry_out(vm, &look, &p, err);

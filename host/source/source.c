@@ -21,6 +21,7 @@ const struct source *const sources[SRC_END] = {
     [SRC_DIRTY] = &source_dirty,
     [SRC_SAMPLE] = &source_sample,
     [SRC_IBS] = &source_ibs,
+    [SRC_AGENT] = &source_agent,
 };
 
 static bool runs(const struct vm *vm, enum source_id id)

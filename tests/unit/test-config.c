@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Unit tests of the daemon's configuration: what it takes, and what each error names. */
 #include "host/config.h"
+#include "host/source/id.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -51,7 +52,7 @@ static void test_defaults(void)
     g_assert_cmpint(vm->mode, ==, VM_ON);
     g_assert_cmpuint(vm->rate, ==, 256 << 20);
     g_assert_cmpuint(vm->granule, ==, 2 << 20);
-    g_assert_cmpuint(vm->sources, ==, 7);
+    g_assert_cmpuint(vm->sources, ==, SOURCES_IN_QEMU | 1u << SRC_AGENT);
     g_assert_cmpuint(vm->sample_period, ==, 64);
     g_assert_cmpuint(vm->probe_budget_us, ==, 2500);
     g_assert_true(vm->sample_places);
