@@ -47,6 +47,7 @@ LONG_SRC   := $(wildcard tests/long/*.c)
 UNIT_LIB_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 VM_LIB_SRC   := $(filter-out $(VM_SRC),$(wildcard tests/vm/*.c))
 BENCH_LIB_SRC := $(wildcard bench/lib/*.c)
+PLACE_LIB_SRC := $(wildcard bench/place/*.c)
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 pic = $(patsubst %.c,$(BUILD)/pic/%.o,$(1))
@@ -66,7 +67,8 @@ CLI_LIB  := $(BUILD)/libvmtiercli.a
 UNIT_LIB := $(BUILD)/libunit.a
 LAB_LIB  := $(BUILD)/liblab.a
 BENCH_LIB := $(BUILD)/libbench.a
-LIBS     := $(VMM_LIB) $(HOST_LIB) $(CLI_LIB) $(UNIT_LIB) $(LAB_LIB) $(BENCH_LIB)
+PLACE_LIB := $(BUILD)/libplace.a
+LIBS     := $(VMM_LIB) $(HOST_LIB) $(CLI_LIB) $(UNIT_LIB) $(LAB_LIB) $(BENCH_LIB) $(PLACE_LIB)
 
 UNIT_PROGRAMS  := $(call exe,$(UNIT_SRC))
 VM_PROGRAMS    := $(call exe,$(VM_SRC))
@@ -126,6 +128,7 @@ $(CLI_LIB): $(call obj,$(filter-out host/cli/main.c,$(CLI_SRC)))
 $(UNIT_LIB): $(call obj,$(UNIT_LIB_SRC))
 $(LAB_LIB): $(call obj,$(VM_LIB_SRC))
 $(BENCH_LIB): $(call obj,$(BENCH_LIB_SRC))
+$(PLACE_LIB): $(call obj,$(PLACE_LIB_SRC))
 $(LIBS): $(BUILD)/.sources
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
@@ -168,6 +171,11 @@ $(BUILD)/tests/demo: $(call obj,$(DEMO_SRC)) $(LAB_LIB) $(CLI_LIB) $(HOST_LIB)
 
 $(BUILD)/bench/%: OWN_LIBS = $(shell sed -n 's|^// link: ||p' $(patsubst $(BUILD)/obj/%.o,%.c,$<))
 
+$(BUILD)/bench/place: $(BUILD)/obj/bench/place.o $(PLACE_LIB) $(HOST_LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_LIB) $(LAB_LIB) $(VMM_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -207,7 +215,7 @@ $(BUILD)/.flags: FORCE | toolchain
 	$(call stamp,$(CC) $(VT_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(VT_LDFLAGS) $(LDFLAGS))
 
 $(BUILD)/.sources: FORCE
-	$(call stamp,$(sort $(VMM_SRC) $(AGENT_SRC) $(HOST_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(DEMO_SRC)))
+	$(call stamp,$(sort $(VMM_SRC) $(AGENT_SRC) $(HOST_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(PLACE_LIB_SRC) $(DEMO_SRC)))
 
 toolchain:
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) && command -v $(firstword $(CC)) >/dev/null || \

@@ -11,8 +11,8 @@ _vmtier_names() {
 # The words that may follow: $1 is the subcommand, $2 how many arguments it has already.
 _vmtier_words() {
     case "$1:$2" in
-    :*) echo "status top quota mode rate heatmap events sources attach detach perf-read qmp version" ;;
-    status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0) _vmtier_names query-vmtier-vms ;;
+    :*) echo "status top quota mode rate heatmap events sources attach detach report perf-read qmp version" ;;
+    status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0 | report:0) _vmtier_names query-vmtier-vms ;;
     attach:0) pgrep -f '^[^ ]*(qemu-system-|qemu-kvm|/kvm )' ;;
     mode:1) echo "on observe off" ;;
     quota:1) echo "10% 25% 50%" ;;
@@ -29,6 +29,7 @@ _vmtier_options() {
     attach) echo "--name --qmp" ;;
     quota) echo "--min --weight" ;;
     detach) echo "--home" ;;
+    report) echo "--space --device --age" ;;
     perf-read) echo "--limit --counts" ;;
     esac
 }
@@ -43,11 +44,16 @@ _vmtier() {
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return
         ;;
-    --timeout | --delay | -d | --name | -n | --limit | --min | --weight) return ;;
+    --space | -s)
+        mapfile -t COMPREPLY < <(compgen -W "gpa hva hpa dpa" -- "$current")
+        return
+        ;;
+    --timeout | --delay | -d | --name | -n | --device | -D | --age | -a | --limit | --min | --weight) return ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
-        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --limit | --min | --weight) ((i++)) ;;
+        --socket | --timeout | --output | -o | --delay | -d | --qmp | -q | --name | -n | --space | -s | \
+            --device | -D | --age | -a | --limit | --min | --weight) ((i++)) ;;
         -*) ;;
         *) if [[ -n $command ]]; then ((given++)); else command=${COMP_WORDS[i]}; fi ;;
         esac

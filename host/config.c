@@ -8,6 +8,7 @@
 #include "host/config.h"
 #include "common/wire.h"
 #include "host/error.h"
+#include "host/policy/policy.h"
 #include "host/size.h"
 #include "host/source/id.h"
 
@@ -166,6 +167,14 @@ static bool set_sample_use(struct vm_config *vm, const char *value, GError **err
            FAIL(error, "sample-use '%s': it is place or measure", value);
 }
 
+static bool set_policy(struct vm_config *vm, const char *value, GError **error)
+{
+    g_autofree char *names = policy_names();
+
+    vm->policy = policy_find(value);
+    return vm->policy || FAIL(error, "there is no '%s'; there are %s", value, names);
+}
+
 static bool set_path(const char **to, const char *value, GError **error)
 {
     *to = g_intern_string(value);       /* settings are copied, and live as long as we do */
@@ -196,7 +205,8 @@ static const struct {
     { "granule", set_granule }, { "sources", set_sources }, { "sample-period", set_period },
     { "probe-budget-us", set_budget },                      { "sample-use", set_sample_use },
     { "ibs-event", set_event }, { "ibs-rate", set_event_rate },
-    { "pidfile", set_pidfile }, { "monitor", set_monitor }, { "agent", set_agent },
+    { "policy", set_policy },   { "pidfile", set_pidfile }, { "monitor", set_monitor },
+    { "agent", set_agent },
 };
 
 bool vm_config_set(struct vm_config *vm, const char *key, const char *value, GError **error)
@@ -361,12 +371,13 @@ static struct config *config_new(void)
         .mode = VM_ON,
         .rate = 256 << 20,
         .granule = 2 << 20,
-        .sources = SOURCES_IN_QEMU | 1u << SRC_AGENT,
+        .sources = SOURCES_IN_QEMU | 1u << SRC_REPORT | 1u << SRC_AGENT,
         .agent = AGENT_CHANNELS,
         .sample_period = 64,
         .ibs_rate = 1000,
         .probe_budget_us = 2500,    /* of 250 ms: one per cent of a core */
         .sample_places = true,
+        .policy = &policy_cbx,
     };
     c->vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     return c;

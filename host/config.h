@@ -9,6 +9,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
+struct policy;
+
 #define CONFIG_FILE "/etc/vmtier/vmtierd.conf"
 
 #define VM_WEIGHT      100      /* the usual one */
@@ -37,6 +39,7 @@ struct vm_config {
     guint32 probe_budget_us;    /* CPU per round for the refault scan */
     const char *ibs_event;      /* as perf(1) names it; NULL: the best that there is */
     guint32 ibs_rate;           /* samples per second */
+    const struct policy *policy;
     bool sample_places;         /* samples drive placement; else they only measure */
     const char *agent;          /* where the channel to the guest's agent is: patterns, see agent-link.h */
     const char *pidfile;        /* attach the QEMU that it names, without the plugin; or NULL */

@@ -3,6 +3,7 @@
 #include "host/daemon.h"
 #include "host/sharing.h"
 #include "host/error.h"
+#include "host/source/damon.h"
 #include "common/fault.h"
 #include "common/version.h"
 
@@ -234,7 +235,8 @@ static bool start_faults(GError **error)
 static bool start(struct daemon *d, GError **error)
 {
     static const struct qmp_command *const tables[] = {
-        control_commands, sharing_commands, attach_commands, order_commands, NULL,
+        control_commands, sharing_commands, attach_commands, order_commands, report_commands,
+        NULL,
     };
 
     most_verbose = d->config->log_level;
@@ -247,6 +249,7 @@ static bool start(struct daemon *d, GError **error)
         !make_directory(d->config->vmm_socket, error))
         return false;
     raise_file_limit();
+    damon_recover(d->config);
     open_userfault(d);
     d->workers = g_thread_pool_new(daemon_work, NULL, WORKERS, FALSE, error);
     if (!d->workers)

@@ -17,7 +17,7 @@ struct run {
     guint64 first : 9, last : 9, granule : 22, stamp : 24;
 };
 static_assert(sizeof(struct run) == 8, "rmap: a run");
-static_assert(VT_GRANULES_MAX <= 1u << 22, "rmap: a run has room for any granule");
+static_assert((VT_GRANULES_MAX - 1) >> 22 == 0, "rmap: a run has room for any granule");
 
 struct frame {
     guint64 key;                /* page frame number >> FRAME_SHIFT; NO_FRAME: a free slot */
@@ -161,7 +161,28 @@ static struct frame *frame_for(struct rmap_table *t, guint64 key)
     return &t->slot[at];
 }
 
+/* The first of the runs that does not end before this page; n: all do. */
+static guint first_from(const struct run *run, guint n, guint page)
+{
+    guint low = 0;
+
+    while (low < n) {
+        guint middle = (low + n) / 2;
+
+        if (run[middle].last < page)
+            low = middle + 1;
+        else
+            n = middle;
+    }
+    return low;
+}
+
 /* --- runs ------------------------------------------------------------------------------------------------- */
+
+static bool continues(const struct run *r, const struct run *by)
+{
+    return r->last + 1u == by->first && r->granule == by->granule && r->stamp == by->stamp;
+}
 
 struct list {
     guint n;
@@ -172,7 +193,7 @@ static void add_run(struct list *list, struct run r)
 {
     struct run *last = list->n ? &list->run[list->n - 1] : NULL;
 
-    if (last && last->last + 1u == r.first && last->granule == r.granule && last->stamp == r.stamp)
+    if (last && continues(last, &r))
         last->last = r.last;
     else
         list->run[list->n++] = r;
@@ -221,19 +242,23 @@ static void merge(struct rmap_table *t, struct frame *f, struct run put)
     memcpy(runs_of(f), list.run, list.n * sizeof(struct run));
 }
 
-/* The usual case: pages come in the order of their numbers. */
-static bool append(struct rmap_table *t, struct frame *f, struct run put)
+/* The usual case: a run that meets no other, not even one that is forgotten. */
+static bool insert(struct rmap_table *t, struct frame *f, struct run put)
 {
-    struct run *last = f->n ? &runs_of(f)[f->n - 1] : NULL;
+    guint at = first_from(runs_of(f), f->n, put.first);
+    struct run *run = runs_of(f);
 
-    if (last && last->last >= put.first)
+    if (at < f->n && run[at].first <= put.last)
         return false;
-    if (last && last->last + 1u == put.first && last->granule == put.granule && last->stamp == put.stamp) {
-        last->last = put.last;
+    if (at && continues(&run[at - 1], &put)) {
+        run[at - 1].last = put.last;
         return true;
     }
     reserve(t, f, f->n + 1u);
-    runs_of(f)[f->n++] = put;
+    run = runs_of(f);
+    memmove(run + at + 1, run + at, (f->n - at) * sizeof(*run));
+    run[at] = put;
+    f->n++;
     t->runs++;
     return true;
 }
@@ -246,7 +271,7 @@ void rmap_table_put(struct rmap_table *t, guint64 pfn, guint64 n, guint32 granul
         struct run put = { first, first + count - 1, granule, t->owner[granule].stamp };
         struct frame *f = frame_for(t, pfn >> FRAME_SHIFT);
 
-        if (!append(t, f, put))
+        if (!insert(t, f, put))
             merge(t, f, put);
         t->owner[granule].pages += count;
         t->pages += count;
@@ -262,19 +287,12 @@ static const struct run *find(const struct rmap_table *t, guint64 pfn)
 {
     struct frame *f = &t->slot[slot_of(t, pfn >> FRAME_SHIFT)];
     const struct run *run = runs_of(f);
-    guint page = pfn % FRAME_PAGES, low = 0, high;
+    guint page = pfn % FRAME_PAGES, at;
 
     if (f->key == NO_FRAME)
         return NULL;
-    for (high = f->n; low < high;) {
-        guint middle = (low + high) / 2;
-
-        if (run[middle].last < page)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < f->n && run[low].first <= page && is_live(t, &run[low]) ? &run[low] : NULL;
+    at = first_from(run, f->n, page);
+    return at < f->n && run[at].first <= page && is_live(t, &run[at]) ? &run[at] : NULL;
 }
 
 bool rmap_table_find(const struct rmap_table *t, guint64 pfn, guint32 *granule)

@@ -6,6 +6,9 @@
  * than there is, the granule is `doubted`, and if that is so the next time as well it is forgotten and put anew.
  * An unchanged granule so costs a read of 4 KiB and a look-up for each run of pages.
  *
+ * A granule that has just moved is in the page table only as far as it has been touched since, so it is read
+ * again a few times, at growing intervals, until all of it is there.
+ *
  * pagemap is opened once: the descriptor stays that address space's, whatever becomes of the pid.
  */
 #include "host/rmap.h"
@@ -30,7 +33,15 @@
 #define MISSES       16u        /* before they are a reason to look again; and a part in so many of all */
 #define MISS_SHARE   64u
 
+#define SOON_S       0.2        /* until a granule that has moved is read again, and then twice as long */
+#define SOON_MOST_S  7.0
+
 enum { DOUBTED = 1, MOVED = 2 };
+
+struct moved {
+    guint32 granule;
+    double wait_s, due_s;       /* due_s: monotonic */
+};
 
 struct rmap {
     pid_t pid;
@@ -40,7 +51,7 @@ struct rmap {
     GArray *areas;              /* of struct rmap_area */
     guint8 *flags;              /* [n] */
     guint32 n;
-    GArray *moved;              /* guint32: granules to read first */
+    GArray *moved;              /* of struct moved: granules to read before others */
     bool sweeping;
     guint area;                 /* where the sweep is */
     guint32 at;                 /* granule within the area */
@@ -96,7 +107,7 @@ struct rmap *rmap_new(pid_t pid, guint64 granule, struct vt_err *err)
     map->vmstat = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
     map->table = rmap_table_new();
     map->areas = g_array_new(FALSE, FALSE, sizeof(struct rmap_area));
-    map->moved = g_array_new(FALSE, FALSE, sizeof(guint32));
+    map->moved = g_array_new(FALSE, FALSE, sizeof(struct moved));
     return map;
 }
 
@@ -176,11 +187,17 @@ static const struct rmap_area *area_of(const struct rmap *map, guint32 granule)
 
 void rmap_moved(struct rmap *map, guint32 granule)
 {
+    struct moved m = { .granule = granule, .wait_s = SOON_S };
+
     if (granule >= map->n)
         return;
     rmap_table_forget(map->table, granule);
-    if (!(map->flags[granule] & MOVED))
-        g_array_append_val(map->moved, granule);
+    for (guint i = 0; map->flags[granule] & MOVED && i < map->moved->len; i++)
+        if (g_array_index(map->moved, struct moved, i).granule == granule) {
+            g_array_index(map->moved, struct moved, i) = m;
+            return;
+        }
+    g_array_append_val(map->moved, m);
     map->flags[granule] |= MOVED;
 }
 
@@ -340,22 +357,49 @@ static void consider_sweep(struct rmap *map)
     map->sweeping = map->areas->len > 0;
 }
 
+static bool has_due(const struct rmap *map)
+{
+    double now = now_s();
+
+    for (guint i = 0; i < map->moved->len; i++)
+        if (g_array_index(map->moved, struct moved, i).due_s <= now)
+            return true;
+    return false;
+}
+
 bool rmap_is_due(const struct rmap *map)
 {
-    return map->moved->len || map->sweeping || (map->areas->len && map->ended_s <= 0);
+    return has_due(map) || map->sweeping || (map->areas->len && map->ended_s <= 0);
+}
+
+/* Is all of the granule in the page table, as far as was seen? */
+static bool is_whole(const struct rmap *map, const struct rmap_area *a, guint32 granule)
+{
+    guint64 offset = (guint64)(granule - a->first) * map->granule;
+    guint64 length = MIN(map->granule, a->length - MIN(offset, a->length));
+
+    return rmap_table_pages(map->table, granule) >= length / PAGE_BYTES;
 }
 
 static int read_moved(struct rmap *map, guint64 until_ns, struct vt_err *err)
 {
+    double now = now_s();
     int rc = 0;
 
-    while (!rc && map->moved->len && cpu_ns() < until_ns) {
-        guint32 granule = g_array_index(map->moved, guint32, map->moved->len - 1);
-        const struct rmap_area *a = area_of(map, granule);
+    for (guint i = map->moved->len; !rc && i-- > 0 && cpu_ns() < until_ns;) {
+        struct moved *m = &g_array_index(map->moved, struct moved, i);
+        const struct rmap_area *a = area_of(map, m->granule);
 
-        g_array_set_size(map->moved, map->moved->len - 1);
-        map->flags[granule] &= (guint8)~MOVED;
-        rc = a ? read_granule(map, a, granule, err) : 0;
+        if (m->due_s > now)
+            continue;
+        rc = a ? read_granule(map, a, m->granule, err) : 0;
+        if (a && m->wait_s < SOON_MOST_S && !is_whole(map, a, m->granule)) {
+            m->due_s = now + m->wait_s;
+            m->wait_s *= 2;
+            continue;
+        }
+        map->flags[m->granule] &= (guint8)~MOVED;
+        g_array_remove_index_fast(map->moved, i);
     }
     return rc;
 }
@@ -383,7 +427,7 @@ int rmap_refresh(struct rmap *map, guint32 budget_us, struct vt_err *err)
     guint64 start = cpu_ns(), until = start + budget_us * 1000ull;
     int rc = read_moved(map, until, err);
 
-    if (!rc && !map->sweeping && !map->moved->len)
+    if (!rc && !map->sweeping && !has_due(map))
         consider_sweep(map);
     if (!rc)
         rc = sweep(map, until, err);

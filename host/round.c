@@ -13,6 +13,7 @@
 #include "host/mover/mover.h"
 #include "host/order.h"
 #include "host/source/source.h"
+#include "host/top.h"
 
 #include <errno.h>
 #include <math.h>
@@ -20,10 +21,8 @@
 #include <string.h>
 
 #define MOVES_MOST  256         /* granules per round, whatever the rate allows */
-#define VISIT_ACCESSES 4        /* that miss the caches, per visit of a page; as in the simulation */
 #define COST_MEMORY_S 60.0      /* a move's cost goes back to the usual in about so long */
 #define SPARE_MOST  (64u << 20) /* bytes of the slow tier that wait for the next demotions */
-#define BOUNCE_S    60          /* moving back within so many seconds is a bounce */
 
 /* --- settings and news ----------------------------------------------------------------------------- */
 
@@ -61,15 +60,14 @@ static void set_state(struct vm *vm)
 
 /* --- placing ---------------------------------------------------------------------------------------- */
 
-/* A sample stands for sample_period accesses. A refault tells that a page was visited, and a visit
- * is more than one access to memory: taking it for one made exchanges look four times too dear. */
-static double accesses_per_unit(const struct vm *vm)
+static bool is_ready(gconstpointer of, guint32 granule)
 {
-    return vm->heat.by_samples ? vm->config.sample_period
-                               : (double)vm->config.granule / 4096 * VISIT_ACCESSES;
+    const struct vm *vm = of;
+
+    return !vm->mover->ready || vm->mover->ready(vm, granule);
 }
 
-static struct outlook look_out(const struct vm *vm)
+static struct outlook look_out(struct vm *vm)
 {
     return (struct outlook){
         .heat = &vm->heat,
@@ -78,25 +76,29 @@ static struct outlook look_out(const struct vm *vm)
         .moves_most = MIN(pace_units(&vm->pace, vm->config.granule), MOVES_MOST),
         .now = vm->clock,
         .move_cost_s = vm->move_cost_s,
-        .accesses_per_unit = accesses_per_unit(vm),
+        .pages = (guint32)(vm->config.granule / 4096),
+        .ready = is_ready,
+        .of = vm,
     };
 }
 
 /* More dram than the quota allows: the coldest have to go, worth it or not. */
 static void plan_shrink(const struct vm *vm, const struct outlook *look, struct plan *p)
 {
-    guint32 over = vm->ledger.count[0] - look->dram_most, n = 0;
-    g_autofree guint32 *list = g_new(guint32, vm->ledger.n);
-    g_autofree float *key = g_new(float, vm->ledger.n);
+    guint32 over = vm->ledger.count[0] - look->dram_most;
+    struct top coldest;
 
+    top_init(&coldest);
+    top_begin(&coldest, MIN(over, look->moves_most));
     for (guint32 g = 0; g < vm->ledger.n; g++)
-        if (vm->ledger.tier[g] == 0 && (!vm->mover->ready || vm->mover->ready(vm, g))) {
-            key[g] = wish_key(&vm->wishes, g, heat_rate(&vm->heat, g).rate);
-            list[n++] = g;
-        }
+        if (vm->ledger.tier[g] == 0 && is_ready(vm, g))
+            top_offer(&coldest, g, wish_key(&vm->wishes, g, heat_rate(&vm->heat, g).rate));
+    top_sort(&coldest);
     p->wanted = over;
-    p->n_demote = policy_select(list, key, n, MIN(over, look->moves_most));
-    memcpy(p->demote, list, p->n_demote * sizeof(list[0]));
+    p->n_demote = coldest.n;
+    for (guint32 i = 0; i < coldest.n; i++)
+        p->demote[i] = coldest.entry[i].granule;
+    top_clear(&coldest);
 }
 
 static int by_granule(const void *a, const void *b)
@@ -104,18 +106,6 @@ static int by_granule(const void *a, const void *b)
     const struct vt_move_one *x = a, *y = b;
 
     return (x->granule > y->granule) - (x->granule < y->granule);
-}
-
-static void note_moved(struct vm *vm, guint32 granule)
-{
-    struct heat_cell *c = &vm->heat.cell[granule];
-    guint32 now = MAX((guint32)vm->clock, 1u);
-
-    if (c->moved_s && now - c->moved_s < BOUNCE_S)
-        c->bounces = MIN(c->bounces + 1, 255);
-    else
-        c->bounces = 0;
-    c->moved_s = now;
 }
 
 /* Moves list[0..n) to a tier in the order of addresses, so that neighbours go together. Keeps in the
@@ -132,7 +122,7 @@ static int move_list(struct vm *vm, guint32 *list, guint32 *n, guint8 tier, stru
     rc = vm->mover->carry_out(vm, moves, *n, false, err);
     for (guint32 i = 0; !rc && i < *n; i++)
         if (moves[i].status == VT_ST_OK) {
-            note_moved(vm, moves[i].granule);
+            heat_note_moved(&vm->heat, moves[i].granule, vm->clock);
             list[arrived++] = moves[i].granule;
         }
     pace_spend(&vm->pace, arrived * vm->config.granule);
@@ -266,11 +256,15 @@ static void account(struct vm *vm, guint64 moves, double dt, gint64 start_us)
 
 static int observe(struct vm *vm, double dt, struct vt_err *err)
 {
+    int rc;
+
     heat_use_samples(&vm->heat, sources_sampling(vm));
     heat_advance(&vm->heat, dt, sources_watching(vm));
     vm->window_at = (vm->window_at + 1) % HIT_WINDOW;
     memset(&vm->window[vm->window_at], 0, sizeof(vm->window[0]));
-    return sources_harvest(vm, dt, err);
+    rc = sources_harvest(vm, dt, err);
+    heat_digest(&vm->heat);
+    return rc;
 }
 
 int vm_round(struct vm *vm, struct vt_err *err)

@@ -41,6 +41,7 @@ static JsonObject *view(const struct source *source, const struct source_stats *
     json_object_set_string_member(o, "unit", source->unit);
     json_object_set_int_member(o, "resolution_bytes", (gint64)s->resolution);
     json_object_set_int_member(o, "events", (gint64)s->events);
+    json_object_set_int_member(o, "missed", (gint64)s->missed);
     json_object_set_double_member(o, "events_per_s", s->events_per_s);
     json_object_set_double_member(o, "cpu_ms", (double)s->cpu_ns / 1e6);
     json_object_set_double_member(o, "cpu_percent", 100 * s->cpu_share);

@@ -325,7 +325,7 @@ JsonNode *view_samples(struct vm *vm)
         JsonArray *list = json_array_new();
 
         for (guint32 g = 0; g < vm->ledger.n; g++)
-            json_array_add_int_element(list, vm->hits[i][g]);
+            json_array_add_int_element(list, vm->hits[i] ? vm->hits[i][g] : 0);
         json_object_set_array_member(o, keys[i], list);
     }
     put_int(o, "moves_total", vm->shown.promoted + vm->shown.demoted);

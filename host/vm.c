@@ -110,7 +110,8 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
         memset(vm->block[b].file, 0xff, sizeof(vm->block[b].file));
     ledger_init(&vm->ledger, vm->config.granule);
     heat_init(&vm->heat);
-    vm->policy = &policy_cbx;
+    heat_set_unit(&vm->heat, HEAT_PROBES, (double)vm->config.granule / 4096 * HEAT_VISIT);
+    vm->policy = vm->config.policy;
     vm->policy_state = vm->policy->create();
     vm->move_cost_s = VM_MOVE_COST_S;
     vm->stats.hit_ratio = -1;
@@ -158,7 +159,7 @@ void vm_resize(struct vm *vm, guint32 granules)
         return;
     ledger_resize(&vm->ledger, granules);
     heat_resize(&vm->heat, granules);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && vm->can_sources & (1u << VT_SRC_SAMPLE); i++) {
         vm->hits[i] = g_renew(guint32, vm->hits[i], granules);
         memset(vm->hits[i] + was, 0, (granules - was) * sizeof(guint32));
     }

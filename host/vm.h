@@ -124,7 +124,8 @@ struct vm {
     struct curve curve;         /* how hot its memory is, for the arbiter */
     gint8 turn;                 /* the arbiter's, see struct share */
     guint8 turned;
-    guint32 *hits[2];           /* [ledger.n] samples served from dram, from elsewhere; since ever */
+    /* [ledger.n] samples served from dram, from elsewhere, since ever; NULL: it cannot be sampled. */
+    guint32 *hits[2];
 
     /* the worker's own */
     struct vm_settings now;
@@ -193,7 +194,14 @@ void vm_event(struct vm *vm, const char *event, const char *text);
 
 /* --- address.c: on a worker ------------------------------------------------------------------------- */
 
-/* The granule at a guest-physical address; at one of QEMU's. False: no tiered RAM is there. */
+struct vm_place {
+    guint32 granule;
+    guint64 left;               /* bytes from there on of which the same can be said */
+};
+
+/* What is at a guest-physical address; at one of QEMU's. False: no tiered RAM, for place->left bytes. */
+bool vm_place_of_gpa(const struct vm *vm, guint64 gpa, struct vm_place *place);
+bool vm_place_of_hva(const struct vm *vm, guint64 hva, struct vm_place *place);
 bool vm_granule_of_gpa(const struct vm *vm, guint64 gpa, guint32 *granule);
 bool vm_granule_of_hva(const struct vm *vm, guint64 hva, guint32 *granule);
 

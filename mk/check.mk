@@ -13,6 +13,8 @@
 #:   bench            run the benchmarks in bench/ (BENCHMARKING.md)
 #:   long-torn        100 million page moves under writers and device I/O (~15 min): build/long/torn.json
 #:   bench-move       the mover's alone: speed, stalls, vCPUs (~15 min); bench-move-quick: < 50 s
+#:   bench-place      placement policies on simulated loads (~8 min); bench-place-quick: < 60 s
+#:   bench-round      CPU time of heat and placement in a round, 64 GiB and 4 TiB (< 2 min)
 #:   bench-io         what the fence costs: a guest's direct disk I/O, a submission (~6 min)
 #:
 #:   T=WORD           only tests with WORD in their path     make check T=qmp
@@ -102,7 +104,13 @@ bench-move-quick: $(BUILD)/bench/move
 	@$< --quick
 long-torn: $(BUILD)/tests/long/torn
 	@$<
+bench-place: $(BUILD)/bench/place
+	@$<
+bench-place-quick: $(BUILD)/bench/place
+	@$< --quick
+bench-round: $(BUILD)/bench/round
+	@$<
 bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
 	@$(BUILD)/bench/io
 
-.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-io long-torn
+.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-io long-torn

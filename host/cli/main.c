@@ -4,7 +4,7 @@
 
 static const struct cli_command *const commands[] = {
     &cli_status, &cli_top, &cli_quota, &cli_mode, &cli_rate, &cli_heatmap,
-    &cli_events, &cli_sources, &cli_attach, &cli_detach, &cli_perf_read, &cli_qmp,
+    &cli_events, &cli_sources, &cli_attach, &cli_detach, &cli_report, &cli_perf_read, &cli_qmp,
     &cli_version, NULL,
 };
 

@@ -214,23 +214,36 @@ static void set_kind(struct event *e, const char *pmu)
     }
 }
 
-static bool parse_pmu(struct event *e, const char *text, const char *devices, GError **error)
+/* PMU, terms and modifiers of "PMU/TERMS/MODIFIERS". */
+static bool split(const char *text, char **pmu, char **terms, const char **modifiers)
 {
     const char *slash = strchr(text, '/'), *last = strrchr(text, '/');
-    g_autofree char *pmu = slash ? g_strndup(text, (gsize)(slash - text)) : g_strdup(text);
-    g_autofree char *terms = slash != last ? g_strndup(slash + 1, (gsize)(last - slash - 1)) : g_strdup("");
-    g_autofree char *type = *pmu && pmu[0] != '.' ? read_text(devices, pmu, "", "type") : NULL;
-    g_autofree char *there = names_in(devices, "", "");
-    guint64 number;
 
     if (!slash || slash == last)
+        return false;
+    *pmu = g_strndup(text, (gsize)(slash - text));
+    *terms = g_strndup(slash + 1, (gsize)(last - slash - 1));
+    *modifiers = last + 1;
+    return true;
+}
+
+static bool parse_pmu(struct event *e, const char *text, const char *devices, GError **error)
+{
+    g_autofree char *pmu = NULL, *terms = NULL, *type = NULL, *there = NULL;
+    const char *modifiers;
+    guint64 number;
+
+    if (!split(text, &pmu, &terms, &modifiers))
         return FAIL(error, "event '%s': it is NAME/TERM=VALUE,.../, or one of minor-faults, major-faults, "
                     "page-faults", text);
-    if (!type || !g_ascii_string_to_unsigned(type, 10, 0, G_MAXUINT32, &number, NULL))
+    type = *pmu && pmu[0] != '.' ? read_text(devices, pmu, "", "type") : NULL;
+    if (!type || !g_ascii_string_to_unsigned(type, 10, 0, G_MAXUINT32, &number, NULL)) {
+        there = names_in(devices, "", "");
         return FAIL(error, "there is no PMU %s here; there are %s", pmu, there);
+    }
     e->attr.type = (guint32)number;
     set_kind(e, pmu);
-    return add_terms(e, devices, pmu, terms, true, error) && add_modifiers(e, last + 1, error);
+    return add_terms(e, devices, pmu, terms, true, error) && add_modifiers(e, modifiers, error);
 }
 
 struct event *event_parse(const char *text, const char *devices, GError **error)

@@ -7,9 +7,9 @@
 /* `n` bytes that begin `at` bytes after the ring's first; in one piece, in the ring or in `whole`. */
 static const guint8 *piece(const struct ring *ring, guint64 at, guint64 n)
 {
-    guint64 from = at & (ring->size - 1), first = MIN(n, ring->size - from);
+    guint64 from = at & (ring->size - 1), first = ring->size - from;
 
-    if (first == n)
+    if (n <= first)
         return ring->data + from;
     memcpy(ring->whole, ring->data + from, first);
     memcpy(ring->whole + first, ring->data, n - first);

@@ -4,7 +4,10 @@
 
 #include <string.h>
 
-static const struct policy *const policies[] = { &policy_cbx };
+#define WRITTEN 0.02    /* share of its pages written per second: a granule that is being written */
+#define ANYHOW  4       /* one round in so many it moves all the same */
+
+static const struct policy *const policies[] = { &policy_cbx, &policy_lru };
 
 const struct policy *policy_find(const char *name)
 {
@@ -14,45 +17,30 @@ const struct policy *policy_find(const char *name)
     return NULL;
 }
 
-/* list[0..n) is a heap whose root has the smallest key; puts list[at] where it belongs. */
-static void sift_down(guint32 *list, const float *key, guint32 n, guint32 at)
+char *policy_names(void)
 {
-    for (;;) {
-        guint32 child = 2 * at + 1, least = at, swap;
+    GString *names = g_string_new(policies[0]->name);
 
-        if (child < n && key[list[child]] < key[list[least]])
-            least = child;
-        if (child + 1 < n && key[list[child + 1]] < key[list[least]])
-            least = child + 1;
-        if (least == at)
-            return;
-        swap = list[at];
-        list[at] = list[least];
-        list[least] = swap;
-        at = least;
-    }
+    for (size_t i = 1; i < G_N_ELEMENTS(policies); i++)
+        g_string_append_printf(names, ", %s", policies[i]->name);
+    return g_string_free(names, FALSE);
 }
 
-/* Keeps the best k in a heap whose root is the worst of them, then sorts the heap in place. */
-guint32 policy_select(guint32 *list, const float *key, guint32 n, guint32 k)
+/* The same in every run: by granule and round. */
+static guint32 dice(guint32 granule, double now)
 {
-    guint32 swap;
+    guint64 x = ((guint64)granule << 32) ^ (guint64)(now * 4);
 
-    k = MIN(k, n);
-    for (guint32 i = k / 2; i-- > 0;)
-        sift_down(list, key, k, i);
-    for (guint32 i = k; k && i < n; i++)
-        if (key[list[i]] > key[list[0]]) {
-            swap = list[0];
-            list[0] = list[i];
-            list[i] = swap;
-            sift_down(list, key, k, 0);
-        }
-    for (guint32 left = k; left > 1; left--) {
-        swap = list[0];
-        list[0] = list[left - 1];
-        list[left - 1] = swap;
-        sift_down(list, key, left - 1, 0);
-    }
-    return k;
+    x *= 0x9e3779b97f4a7c15u;
+    x ^= x >> 29;
+    x *= 0xbf58476d1ce4e5b9u;
+    return (guint32)(x >> 32);
+}
+
+bool policy_may_move(const struct outlook *look, guint32 granule)
+{
+    if (look->ready && !look->ready(look->of, granule))
+        return false;
+    return heat_write_share(look->heat, granule, look->pages) < WRITTEN ||
+           dice(granule, look->now) % ANYHOW == 0;
 }

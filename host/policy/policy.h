@@ -13,13 +13,16 @@
 
 /* What a policy may look at when it plans one round. */
 struct outlook {
-    const struct heat *heat;
+    struct heat *heat;          /* a policy tells it which moves kept their promise */
     const struct ledger *ledger;
     guint32 dram_most;          /* granules of dram the quota allows */
     guint32 moves_most;         /* granules that may move this round */
     double now;                 /* seconds of the VM's clock */
     double move_cost_s;         /* CPU seconds one move has cost lately */
-    double accesses_per_unit;   /* memory accesses per second that a rate of 1 stands for */
+    guint32 pages;              /* of 4 KiB, in a granule */
+    /* Can this granule be moved now? NULL: all can. */
+    bool (*ready)(gconstpointer of, guint32 granule);
+    gconstpointer of;
 };
 
 /* demote[i] makes room for promote[i]; promotions beyond n_demote go to free dram. */
@@ -39,14 +42,20 @@ struct policy {
     void (*carried_out)(gpointer state, const struct outlook *look, const struct plan *done);
 };
 
-extern const struct policy policy_cbx;
+extern const struct policy policy_cbx, policy_lru;
 
 /* NULL: there is none of that name. */
 const struct policy *policy_find(const char *name);
 
 /* --- shared by policies ------------------------------------------------------------------------- */
 
-/* Puts the k granules of `list` with the greatest key first, in descending order. Returns min(k, n). */
-guint32 policy_select(guint32 *list, const float *key, guint32 n, guint32 k);
+/*
+ * May this granule move in this round? Not one the mover would refuse. One that is written just now
+ * mostly waits, as its writers would, but not for ever: some rounds it goes by chance.
+ */
+bool policy_may_move(const struct outlook *look, guint32 granule);
+
+/* Names of all policies, with ", " between; g_free() it. */
+char *policy_names(void);
 
 #endif

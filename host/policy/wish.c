@@ -10,6 +10,7 @@
  * have any heat: the policy fills the room they make, for which it needs less proof than for an exchange.
  */
 #include "host/policy/wish.h"
+#include "host/top.h"
 
 #include <string.h>
 
@@ -114,10 +115,10 @@ static void promote_kept(struct amending *a)
 static void find_victims(struct amending *a)
 {
     const struct ledger *l = a->look->ledger;
-    g_autofree float *key = g_new(float, l->n);
-    guint32 n = 0;
+    struct top top;
 
-    a->victim = g_new(guint32, l->n);
+    top_init(&top);
+    top_begin(&top, 2 * a->look->moves_most);
     for (guint32 g = 0; g < l->n; g++) {
         enum wish wish = wish_of(a->w, g);
         double rate = l->tier[g] == LEDGER_NONE ? 0 : heat_rate(a->look->heat, g).rate;
@@ -125,10 +126,15 @@ static void find_victims(struct amending *a)
         a->warm += l->tier[g] != 0 && wish != WISH_EMPTY && rate > 0;
         if (l->tier[g] != 0 || wish == WISH_KEEP)
             continue;
-        key[g] = wish_key(a->w, g, rate);
-        a->victim[n++] = g;
+        if (policy_may_move(a->look, g))
+            top_offer(&top, g, wish_key(a->w, g, rate));
     }
-    a->n_victims = policy_select(a->victim, key, n, 2 * a->look->moves_most);
+    top_sort(&top);
+    a->n_victims = top.n;
+    a->victim = g_new(guint32, MAX(top.n, 1));
+    for (guint32 i = 0; i < top.n; i++)
+        a->victim[i] = top.entry[i].granule;
+    top_clear(&top);
 }
 
 /* The next victim that is not in the plan; `empty`: only if it is. */

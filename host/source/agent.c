@@ -348,8 +348,6 @@ static void read_some(struct vm *vm, struct agent *a)
 /* The mean heat of the hot: of granules above twice the mean of all. In accesses per second. */
 static double hot_rate(const struct vm *vm)
 {
-    double unit = vm->heat.by_samples ? vm->config.sample_period
-                                      : (double)vm->config.granule / 4096 * 4;
     double sum = 0, hot = 0;
     guint32 n_hot = 0;
 
@@ -363,7 +361,7 @@ static double hot_rate(const struct vm *vm)
             n_hot++;
         }
     }
-    return MAX((n_hot ? hot / n_hot : 4 * sum / MAX(vm->ledger.n, 1)) * unit, HEAT_LEAST);
+    return MAX((n_hot ? hot / n_hot : 4 * sum / MAX(vm->ledger.n, 1)), HEAT_LEAST);
 }
 
 static void tell_refused(struct vm *vm, struct agent *a, guint64 asked)

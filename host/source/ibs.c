@@ -35,22 +35,41 @@ struct ibs {
 
 /* --- what it takes ------------------------------------------------------------------------------------------ */
 
-static Event *event_for(const struct vm *vm, GError **error)
+/* NULL, with the reason in *err. */
+static Event *event_for(const struct vm *vm, struct vt_err *err)
 {
+    g_autoptr(GError) error = NULL;
     g_autofree char *text = vm->config.ibs_event ? g_strdup(vm->config.ibs_event) :
-                            event_default(EVENT_DEVICES, error);
+                            event_default(EVENT_DEVICES, &error);
+    Event *event = text ? event_parse(text, EVENT_DEVICES, &error) : NULL;
 
-    return text ? event_parse(text, EVENT_DEVICES, error) : NULL;
+    if (!event)
+        vt_fail(err, ENODEV, "%s", error ? error->message : "no event");
+    return event;
+}
+
+/*
+ * Not every event goes on in a guest under KVM: PEBS is switched off there, and the kernel counts no fault of its own
+ * look-ups. Of an event that somebody has named we do not know.
+ */
+static bool sees_guest(const struct vm *vm, const struct event *event)
+{
+    if (vm->accel != VT_ACCEL_KVM || event->space == EVENT_IBS)
+        return true;
+    return event->space == EVENT_PHYSICAL && vm->config.ibs_event;
 }
 
 static bool available(const struct vm *vm, char *reason)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Event) event = event_for(vm, &error);
+    struct vt_err err = { 0 };
+    g_autoptr(Event) event = event_for(vm, &err);
 
+    reason[0] = '\0';
     if (!event)
-        g_strlcpy(reason, error->message, VT_TEXT);
-    return event != NULL;
+        g_strlcpy(reason, err.text, VT_TEXT);
+    else if (!sees_guest(vm, event))
+        g_snprintf(reason, VT_TEXT, "%s does not see what a guest under KVM does", event->text);
+    return !reason[0];
 }
 
 static bool cpu_has_erratum(void)
@@ -131,21 +150,24 @@ static int start_map(struct vm *vm, struct ibs *s, struct vt_err *err)
 
 static int start(struct vm *vm, struct vt_err *err)
 {
-    g_autoptr(GError) error = NULL;
-    struct ibs *s = g_new0(struct ibs, 1);
+    struct ibs *s;
     int rc;
+    Event *event = event_for(vm, err);
 
-    s->event = event_for(vm, &error);
-    rc = s->event ? start_map(vm, s, err) : vt_fail(err, EINVAL, "%s", error->message);
+    if (!event)
+        return -err->code;
+    s = g_new0(struct ibs, 1);
+    s->event = event;
+    rc = start_map(vm, s, err);
     if (!rc) {
-        s->sampler = sampler_new(s->event, (pid_t)vm->pid, vm->config.ibs_rate, err);
+        s->sampler = sampler_new(event, (pid_t)vm->pid, vm->config.ibs_rate, err);
         rc = s->sampler ? 0 : -err->code;
     }
     if (rc) {
         ibs_free(s);
         return rc;
     }
-    s->resolver.erratum = s->event->space == EVENT_IBS && cpu_has_erratum();
+    s->resolver.erratum = event->space == EVENT_IBS && cpu_has_erratum();
     vm->source_state[SRC_IBS] = s;
     return 0;
 }
@@ -187,11 +209,22 @@ static void describe(struct vm *vm, const struct ibs *s)
                r->cached, r->nowhere, r->guest, p.counts.lost, r->bad + perf_counts_bad(&p.counts), m.bytes >> 10);
 }
 
+/* Until all of the map is there once, samples are of little use; so it may take more for a while. */
+static int refresh_map(const struct resolver *r, guint32 budget_us, struct vt_err *err)
+{
+    struct rmap_stats m;
+
+    if (!r->map)
+        return 0;
+    rmap_stats(r->map, &m);
+    return rmap_refresh(r->map, m.sweeps ? budget_us / 2 : budget_us * 4, err);
+}
+
 static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
 {
     struct ibs *s = vm->source_state[SRC_IBS];
     struct resolver was = s->resolver;
-    int rc = was.map ? rmap_refresh(was.map, budget_us / 2, err) : 0;       /* first: samples are older */
+    int rc = refresh_map(&was, budget_us, err);     /* first: the samples are older */
 
     if (!rc)
         rc = sampler_read(s->sampler, budget_us / 2, take, vm, err);

@@ -20,6 +20,7 @@ static_assert(SRC_END <= 32, "sources are bits of a guint32");
 
 struct source_stats {
     guint64 events, cpu_ns, vcpu_ns;    /* since the VM was attached; see source_count() */
+    guint64 missed;                     /* what was seen elsewhere than in tiered RAM, or too late */
     double events_per_s;
     double cpu_share, vcpu_share;       /* of one core, lately */
     guint64 resolution;                 /* bytes */

@@ -2,11 +2,6 @@
 /* Source "refault": pages mapped again after QEMU's part unmapped them; see vmm/refault.c. */
 #include "host/source/source.h"
 
-static bool drives(const struct vm *vm)
-{
-    return !vm->heat.by_samples;
-}
-
 const struct source source_refault = {
     .name = "refault",
     .summary = "pages touched after they were unmapped, from QEMU's page table",
@@ -14,5 +9,4 @@ const struct source source_refault = {
     .enable = "/proc in QEMU's mount namespace",
     .id = SRC_REFAULT,
     .kind = HEAT_PROBES,
-    .drives = drives,
 };

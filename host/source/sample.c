@@ -11,11 +11,15 @@ static void absorb(struct vm *vm, const struct vt_obs *obs)
 {
     const bool dram = obs->tier == 0;
 
+    if (!vm->hits[0])
+        return;                 /* HELLO said that it could not */
     vm->hits[dram ? 0 : 1][obs->granule] += obs->events;
     vm->window[vm->window_at].all += obs->events;
     vm->window[vm->window_at].dram += dram ? obs->events : 0;
-    if (vm->config.sample_places)
-        source_observe(vm, SRC_SAMPLE, obs->granule, (double)obs->events * vm->config.sample_period, 0);
+    if (!vm->config.sample_places)
+        return;
+    heat_set_unit(&vm->heat, HEAT_SAMPLES, vm->config.sample_period);
+    source_observe(vm, SRC_SAMPLE, obs->granule, (double)obs->events * vm->config.sample_period, 0);
 }
 
 static bool drives(const struct vm *vm)

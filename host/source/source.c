@@ -21,6 +21,9 @@ const struct source *const sources[SRC_END] = {
     [SRC_DIRTY] = &source_dirty,
     [SRC_SAMPLE] = &source_sample,
     [SRC_IBS] = &source_ibs,
+    [SRC_IDLE] = &source_idle,
+    [SRC_DAMON] = &source_damon,
+    [SRC_REPORT] = &source_report,
     [SRC_AGENT] = &source_agent,
 };
 
@@ -45,29 +48,32 @@ void source_count(struct vm *vm, enum source_id id, guint64 events, guint64 cpu_
     s->vcpu_ns += vcpu_ns;
 }
 
+void source_miss(struct vm *vm, enum source_id id, guint64 n)
+{
+    vm->stats.source[id].missed += n;
+}
+
 void source_observe(struct vm *vm, enum source_id id, guint32 granule, double events,
                     double exposure_s)
 {
     if (granule >= vm->ledger.n || vm->ledger.tier[granule] == LEDGER_NONE || !(events >= 0))
         return;
-    /* That account is in samples of the emulated guest. */
-    if (sources[id]->kind == HEAT_SAMPLES || sources[id]->kind == HEAT_HINTS)
-        events /= vm->config.sample_period;
     heat_add(&vm->heat, sources[id]->kind, granule, events, exposure_s);
 }
 
 bool sources_sampling(const struct vm *vm)
 {
-    for (int i = 0; i < SRC_END; i++)
-        if (sources[i] && (sources[i]->kind == HEAT_SAMPLES || sources[i]->kind == HEAT_HINTS) &&
-            drives(vm, sources[i]))
-            return true;
-    return false;
+    return sources_watching(vm) & (1u << HEAT_SAMPLES);
 }
 
 guint32 sources_watching(const struct vm *vm)
 {
-    return vm->sources | (sources_sampling(vm) ? 1u << VT_SRC_SAMPLE : 0);
+    guint32 kinds = 0;
+
+    for (int i = 0; i < SRC_END; i++)
+        if (sources[i] && (sources[i]->kind == HEAT_WRITES ? runs(vm, i) : drives(vm, sources[i])))
+            kinds |= 1u << sources[i]->kind;
+    return kinds;
 }
 
 /* --- starting and stopping ---------------------------------------------------------------------- */

@@ -54,10 +54,13 @@ struct source {
 /* By id; NULL where there is none. */
 extern const struct source *const sources[SRC_END];
 
-extern const struct source source_refault, source_dirty, source_sample, source_ibs, source_agent;
+extern const struct source source_refault, source_dirty, source_sample, source_ibs,
+    source_idle, source_damon, source_report, source_agent;
 
 /* Counted since the VM was attached: what was seen, our CPU time, and an estimate of what the guest lost. */
 void source_count(struct vm *vm, enum source_id id, guint64 events, guint64 cpu_ns, guint64 vcpu_ns);
+/* Something was seen that says nothing of this VM's tiered RAM, or no longer. */
+void source_miss(struct vm *vm, enum source_id id, guint64 n);
 
 /*
  * An observation on its way to heat; one of a granule that is not there is dropped. `events` in the unit of
@@ -78,9 +81,9 @@ int sources_harvest(struct vm *vm, double dt, struct vt_err *err);
 /* Stops those in the daemon; the VM goes away. */
 void sources_close(struct vm *vm);
 
-/* Is placement to follow samples (or hints) rather than probes? */
+/* Is a source of samples among those that placement follows? */
 bool sources_sampling(const struct vm *vm);
-/* Which sources' watching counts as exposure for heat: a mask of enum vt_source. */
+/* The kinds of evidence that are being gathered: a mask of 1 << enum heat_kind. */
 guint32 sources_watching(const struct vm *vm);
 
 /* --- qemu.c --- */

@@ -41,7 +41,7 @@ static void mend(guint8 *bytes, size_t size)
 {
     size_t features = bytes[HEADER + ATTR] % 64u;
 
-    memcpy(bytes, "PERFILE2", 8);
+    put(bytes, 0, 0x32454c4946524550);         /* "PERFILE2" */
     put(bytes, 8, HEADER);
     put(bytes, 16, ATTR);
     put(bytes, 24, HEADER);

@@ -29,10 +29,9 @@ static void put_file(const char *pmu, const char *kind, const char *name, const 
 
 static void remove_devices(void)
 {
-    g_autofree char *command = g_strdup_printf("rm -rf '%s'", devices);
+    const char *const argv[] = { "rm", "-rf", devices, NULL };
 
-    if (system(command))
-        g_printerr("could not remove %s\n", devices);
+    g_spawn_sync(NULL, (char **)(gpointer)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
 }
 
 static void make_devices(void)

@@ -66,7 +66,7 @@ static struct perf_layout layout_from(const uint8_t *data)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct perf_event_mmap_page page;
-    static guint8 ring_bytes[SIZE], input[SIZE], whole[1 << 16];
+    static guint8 ring_bytes[SIZE], input[SIZE], whole[1 << 16] = { 0 };
     struct ring ring = { &page, ring_bytes, SIZE, whole };
     struct perf_counts counts = { 0 };
     struct perf_layout layout;

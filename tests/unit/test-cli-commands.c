@@ -14,7 +14,7 @@
 
 static const struct cli_command *const commands[] = {
     &cli_status, &cli_top, &cli_quota, &cli_mode, &cli_rate, &cli_heatmap,
-    &cli_events, &cli_sources, &cli_attach, &cli_detach, &cli_qmp, &cli_version, NULL,
+    &cli_events, &cli_sources, &cli_attach, &cli_detach, &cli_report, &cli_qmp, &cli_version, NULL,
 };
 
 static const char vm_json[] =
@@ -167,6 +167,31 @@ static const struct qmp_arg mode_args[] = {
 static const struct qmp_arg rate_args[] = {
     { "vm", QMP_STRING, true }, { "bytes_per_s", QMP_INT, true }, { 0 },
 };
+static const struct qmp_arg report_args[] = {
+    { "vm", QMP_STRING, true },     { "space", QMP_STRING, true }, { "device", QMP_STRING, false },
+    { "age_s", QMP_NUMBER, false }, { "accesses", QMP_LIST, true }, { 0 },
+};
+
+/* Says in its error what it was given, as the command line does not print it. */
+static JsonNode *run_report(JsonObject *args, gpointer opaque, GError **error)
+{
+    JsonArray *list = json_object_get_array_member(args, "accesses");
+    g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), args);
+    g_autofree char *text = json_to_string(node, FALSE);
+
+    (void)opaque;
+    if (!known(args, error)) {
+        return NULL;
+    }
+    if (json_array_get_length(list) == 2) {
+        g_set_error(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, "got %s", text);
+        return NULL;
+    }
+    g_free(text);
+    text = g_strdup_printf("{'queued':%u}", json_array_get_length(list));
+    return parse(text);
+}
+
 static const struct qmp_command table[] = {
     { "query-vmtier-status", NULL, run_status },
     { "query-vmtier-vms", vms_args, run_vms },
@@ -176,6 +201,7 @@ static const struct qmp_command table[] = {
     { "vmtier-set-rate", rate_args, run_set },
     { "vmtier-attach", attach_args, run_attach },
     { "vmtier-detach", detach_args, run_detach },
+    { "vmtier-report", report_args, run_report },
     { 0 },
 };
 static const struct qmp_command *const tables[] = { table, NULL };
@@ -199,10 +225,10 @@ static void on_done(GObject *source, GAsyncResult *result, gpointer opaque)
 }
 
 /* Runs `vmtier` with a line of arguments, while the daemon of this process answers it. */
-static struct outcome vmtier(const char *line)
+static struct outcome vmtier(const char *line, const char *in)
 {
     g_autoptr(GSubprocessLauncher) launcher = g_subprocess_launcher_new(
-        G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
+        G_SUBPROCESS_FLAGS_STDIN_PIPE | G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
     g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
     g_autofree char *all = g_strdup_printf("'%s' --as-vmtier %s", self, line);
     g_auto(GStrv) argv = NULL;
@@ -214,7 +240,7 @@ static struct outcome vmtier(const char *line)
     g_subprocess_launcher_setenv(launcher, "LC_ALL", "C.UTF-8", TRUE);
     child = g_subprocess_launcher_spawnv(launcher, (const char *const *)argv, NULL);
     g_assert_nonnull(child);
-    g_subprocess_communicate_utf8_async(child, NULL, NULL, on_done, &outcome);
+    g_subprocess_communicate_utf8_async(child, in, NULL, on_done, &outcome);
     while (!outcome.done) {
         g_main_context_iteration(NULL, TRUE);
     }
@@ -285,6 +311,23 @@ static const struct command_case cases[] = {
     { "detach", "detach web1", 0, "web1: detached", NULL },
     { "detach-home", "detach web1 --home", 0, "web1: detached", NULL },
     { "detach-no-vm", "detach nope", 4, NULL, "no VM" },
+    { "report", "report web1", 0, "web1: 1 reports taken", NULL },
+    { "report-none", "report web1", 0, "web1: 0 reports taken", NULL },
+    { "report-lines", "report web1", 1, NULL, "got {\"accesses\":[{\"address\":4096,\"weight\":7.0,"
+      "\"age_s\":1.5},{\"address\":12}],\"vm\":\"web1\",\"space\":\"gpa\"}" },
+    { "report-options", "report web1 -s dpa -D mem0 -a 3", 1, NULL,
+      "\"space\":\"dpa\",\"device\":\"mem0\",\"age_s\":3.0}" },
+    { "report-list", "report web1", 1, NULL, "got {\"accesses\":[5,{\"address\":6}],\"vm\"" },
+    { "report-object", "report web1", 1, NULL,
+      "got {\"space\":\"hva\",\"accesses\":[5,6],\"vm\":\"web1\"}" },
+    { "report-json", "report web1 --json", 0, "\"queued\" : 3", NULL },
+    { "report-bad-line", "report web1", 2, NULL, "line 2 is no ADDRESS [WEIGHT [AGE]]" },
+    { "report-bad-weight", "report web1", 2, NULL, "line 1 is no ADDRESS" },
+    { "report-too-many", "report web1", 2, NULL, "line 1 is no ADDRESS" },
+    { "report-negative", "report web1", 2, NULL, "line 1 is no ADDRESS" },
+    { "report-huge", "report web1", 2, NULL, "line 1 is no ADDRESS" },
+    { "report-bad-json", "report web1", 2, NULL, "standard input: " },
+    { "report-no-vm", "report nope", 4, NULL, "no VM" },
     { "qmp", "qmp query-version", 0, "\"package\" : \"vmtier 0.1.0\"", NULL },
     { "qmp-args", "qmp vmtier-set-rate '{\"vm\":\"web1\",\"bytes_per_s\":1}'", 0, "{}", NULL },
     { "qmp-refused", "qmp vmtier-set-rate '{\"vm\":\"web1\"}'", 1, NULL,
@@ -296,6 +339,36 @@ static const struct command_case cases[] = {
     { "version-json", "version --json", 0, "\"vmtierd\"", NULL },
 };
 
+/* What is on the standard input of those that read it. */
+static const struct {
+    const char *name, *in;
+} inputs[] = {
+    { "report", "0x1000\n" },
+    { "report-none", "# nothing\n\n" },
+    { "report-lines", " 0x1000 7\t1.5 # hot\n12" },
+    { "report-options", "1\n2\n" },
+    { "report-list", " [5, {\"address\": 6}]" },
+    { "report-object", "{\"space\":\"hva\",\"accesses\":[5,6]}" },
+    { "report-json", "1\n2\n3\n" },
+    { "report-bad-line", "1\nx\n" },
+    { "report-bad-weight", "1 x\n" },
+    { "report-too-many", "1 2 3 4\n" },
+    { "report-negative", "-1\n" },
+    { "report-huge", "99999999999999999999\n" },
+    { "report-bad-json", "[1,\n" },
+    { "report-no-vm", "1\n" },
+};
+
+static const char *input_of(const char *name)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(inputs); i++) {
+        if (g_str_equal(inputs[i].name, name)) {
+            return inputs[i].in;
+        }
+    }
+    return NULL;
+}
+
 static void expect(const char *text, const char *wanted, const char *where)
 {
     if (wanted ? !strstr(text, wanted) : *text) {
@@ -306,7 +379,7 @@ static void expect(const char *text, const char *wanted, const char *where)
 static void test_command(gconstpointer data)
 {
     const struct command_case *c = data;
-    struct outcome outcome = vmtier(c->line);
+    struct outcome outcome = vmtier(c->line, input_of(c->name));
 
     expect(outcome.err, c->err, "stderr");
     expect(outcome.out, c->out, "stdout");
@@ -318,7 +391,7 @@ static void test_command(gconstpointer data)
 static void test_picture(void)
 {
     g_autofree char *line = g_strdup_printf("heatmap web1 -o %s", fake.picture);
-    struct outcome outcome = vmtier(line);
+    struct outcome outcome = vmtier(line, NULL);
 
     g_assert_cmpint(outcome.status, ==, 0);
     g_assert_true(g_file_test(fake.picture, G_FILE_TEST_IS_REGULAR));
@@ -337,7 +410,7 @@ static void test_mute_daemon(void)
     struct outcome outcome;
 
     g_assert_true(g_socket_bind(mute, address, FALSE, NULL) && g_socket_listen(mute, NULL));
-    outcome = vmtier(line);
+    outcome = vmtier(line, NULL);
     g_assert_cmpint(outcome.status, ==, CLI_NO_DAEMON);
     expect(outcome.err, "did not answer within 1 s", "stderr");
     g_free(outcome.out);
@@ -367,7 +440,7 @@ static void test_follow(void)
 
     g_timeout_add(1500, emit_detached, NULL);
     g_timeout_add(2500, end_server, NULL);
-    outcome = vmtier("events -f");
+    outcome = vmtier("events -f", NULL);
     old = strstr(outcome.out, "VMTIER_QUOTA_CHANGED");
     news = strstr(outcome.out, "VMTIER_VM_DETACHED");
     g_assert_true(old && news && old < news);

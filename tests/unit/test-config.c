@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Unit tests of the daemon's configuration: what it takes, and what each error names. */
 #include "host/config.h"
+#include "host/policy/policy.h"
 #include "host/source/id.h"
 
 #include <glib/gstdio.h>
@@ -52,10 +53,11 @@ static void test_defaults(void)
     g_assert_cmpint(vm->mode, ==, VM_ON);
     g_assert_cmpuint(vm->rate, ==, 256 << 20);
     g_assert_cmpuint(vm->granule, ==, 2 << 20);
-    g_assert_cmpuint(vm->sources, ==, SOURCES_IN_QEMU | 1u << SRC_AGENT);
+    g_assert_cmpuint(vm->sources, ==, SOURCES_IN_QEMU | 1u << SRC_REPORT | 1u << SRC_AGENT);
     g_assert_cmpuint(vm->sample_period, ==, 64);
     g_assert_cmpuint(vm->probe_budget_us, ==, 2500);
     g_assert_true(vm->sample_places);
+    g_assert_true(vm->policy == &policy_cbx);
 }
 
 static void test_all_keys(void)
@@ -64,8 +66,9 @@ static void test_all_keys(void)
         "# comment\n[daemon]\nvmm-socket=/a/b\nqmp-socket = /c/d \nlog-level=debug\n"
         "[tier cxl]\nnodes=0\nfile=memfd\npath= /a/shared file \n[tier dram]\nnodes= 0 \n"
         "[host]\ndram=3G\nreserve=1G\nsharing=fair\nquota-rate=5M\n"
-        "[vm one]\nquota-min=10%\nweight=7\nquota=100%\nmode=observe\nrate=10M/s\ngranule=64K\nsources=dirty, sample\n"
-        "sample-period=16\nsample-use=measure\nprobe-budget-us=100\n");
+        "[vm one]\nquota-min=10%\nweight=7\nquota=100%\nmode=observe\nrate=10M/s\ngranule=64K\n"
+        "sources=dirty, sample\nsample-period=16\nsample-use=measure\nprobe-budget-us=100\n"
+        "policy=lru\n");
     const struct vm_config *vm = config_for_vm(c, "one");
 
     g_assert_cmpstr(c->vmm_socket, ==, "/a/b");
@@ -88,6 +91,7 @@ static void test_all_keys(void)
     g_assert_cmpuint(vm->sample_period, ==, 16);
     g_assert_cmpuint(vm->probe_budget_us, ==, 100);
     g_assert_false(vm->sample_places);
+    g_assert_true(vm->policy == &policy_lru);
     g_assert_cmpint(config_for_vm(c, "other")->mode, ==, VM_ON);
 }
 
@@ -142,6 +146,7 @@ static const struct {
     { "[vm a]\nsample-period=0\n", "[vm a]: sample-period: *0*" },
     { "[vm a]\nsample-period=-4\n", "[vm a]: sample-period: *-4*" },
     { "[vm a]\nprobe-budget-us=1\n", "[vm a]: probe-budget-us: *1*" },
+    { "[vm a]\npolicy=best\n", "[vm a]: policy: there is no 'best'; there are cbx, lru" },
     { "[vm a]\nsample-use=both\n", "[vm a]: sample-use: sample-use 'both': *" },
     { "quota=1G\n", "*" },
     { "[vm a\n", "*" },

@@ -36,8 +36,8 @@ static void clear(struct state *s)
 
 static void set_rate(struct state *s, guint32 granule, float rate)
 {
-    s->heat.cell[granule].touched = rate;
-    s->heat.cell[granule].armed = 1;
+    s->heat.touched[granule] = rate;
+    s->heat.armed[granule] = 1;
 }
 
 static void note(struct state *s)

@@ -25,11 +25,16 @@ static char *shared;            /* KID_BYTES of a file, in the child as well */
 
 /* --- the child ------------------------------------------------------------------------------------------------ */
 
-static bool touch_all(void)
+static void touch_pages(void)
 {
-    prctl(PR_SET_NAME, "CPU 0/TCG");
     for (gsize i = 0; i < KID_PAGES; i++)
         ((volatile char *)shared)[i * KID_PAGE] = 1;
+}
+
+static bool be_vcpu(void)
+{
+    prctl(PR_SET_NAME, "CPU 0/TCG");
+    touch_pages();
     return true;
 }
 
@@ -45,7 +50,7 @@ static bool touch(char command)
     return true;
 }
 
-static const struct role toucher = { .set_up = touch_all, .obey = touch };
+static const struct role toucher = { .set_up = be_vcpu, .obey = touch };
 
 /* --- what is seen of it --------------------------------------------------------------------------------------- */
 
@@ -217,7 +222,7 @@ static void test_cost(void)
         rmap_free(map);
         return;
     }
-    touch_all();
+    touch_pages();
     madvise(shared, KID_BYTES, MADV_RANDOM);     /* so a fault is one page */
     rmap_set_areas(map, &area, 1);
     while (rmap_is_due(map))

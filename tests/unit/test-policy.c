@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Unit tests of placement: policy "cbx" on synthetic loads, round by round as the daemon runs it.
+ * Unit tests of placement: the policies on synthetic loads, round by round as the daemon runs it.
  *
  * A load says how often each granule is accessed; the sampling source is played by Poisson counts,
  * so that what the policy sees is as noisy as the real thing.
@@ -18,13 +18,16 @@
 #define MOST     64             /* moves per round */
 #define ROUND    0.25
 #define MIB      (1ull << 20)
+#define PERIOD   64.0           /* accesses that a sample stands for */
 
 struct world {
     struct heat heat;
     struct ledger ledger;
     double load[GRANULES];      /* samples per second */
+    const struct policy *policy;
     gpointer state;
     double now;
+    bool stuck[GRANULES];       /* the mover would refuse it */
     guint32 quota, moved, most_in_dram;
     double move_cost_s;
     guint32 demote[MOST], promote[MOST];
@@ -49,7 +52,7 @@ static guint32 poisson(double mean)
 }
 
 /* DRAM has the first `quota` granules, as after the first placement. */
-static struct world *world_new(void)
+static struct world *world_with(const struct policy *policy)
 {
     struct world *w = g_new0(struct world, 1);
 
@@ -60,52 +63,64 @@ static struct world *world_new(void)
     heat_resize(&w->heat, GRANULES);
     ledger_resize(&w->ledger, GRANULES);
     heat_use_samples(&w->heat, true);
+    heat_set_unit(&w->heat, HEAT_SAMPLES, PERIOD);
     for (guint32 g = 0; g < GRANULES; g++)
         ledger_put(&w->ledger, g, g < QUOTA ? 0 : 1);
-    w->state = policy_cbx.create();
+    w->policy = policy;
+    w->state = policy->create();
     return w;
+}
+
+static struct world *world_new(void)
+{
+    return world_with(&policy_cbx);
 }
 
 static void world_free(struct world *w)
 {
-    policy_cbx.destroy(w->state);
+    w->policy->destroy(w->state);
     heat_clear(&w->heat);
     ledger_clear(&w->ledger);
     g_free(w);
 }
 
+static void sample(struct world *w, guint32 granule, guint32 n)
+{
+    if (n)
+        heat_add(&w->heat, HEAT_SAMPLES, granule, n * PERIOD, 0);
+}
+
 static void observe(struct world *w)
 {
-    heat_advance(&w->heat, ROUND, 1u << VT_SRC_SAMPLE);
-    for (guint32 g = 0; g < GRANULES; g++) {
-        struct vt_obs o = { .granule = g, .source = VT_SRC_SAMPLE,
-                            .events = poisson(w->load[g] * ROUND) };
+    heat_advance(&w->heat, ROUND, 1u << HEAT_SAMPLES | 1u << HEAT_WRITES);
+    for (guint32 g = 0; g < GRANULES; g++)
+        sample(w, g, poisson(w->load[g] * ROUND));
+}
 
-        if (o.events)
-            heat_observe(&w->heat, &o);
-    }
+static bool is_ready(gconstpointer of, guint32 granule)
+{
+    const struct world *w = of;
+
+    return !w->stuck[granule];
 }
 
 static void plan(struct world *w)
 {
     w->look = (struct outlook){
         .heat = &w->heat, .ledger = &w->ledger, .dram_most = w->quota, .moves_most = MOST,
-        .now = w->now, .move_cost_s = w->move_cost_s, .accesses_per_unit = 64,
+        .now = w->now, .move_cost_s = w->move_cost_s, .pages = 512, .ready = is_ready, .of = w,
     };
     w->plan = (struct plan){ .demote = w->demote, .promote = w->promote };
-    policy_cbx.plan(w->state, &w->look, &w->plan);
+    w->policy->plan(w->state, &w->look, &w->plan);
     g_assert_cmpuint(w->plan.n_promote + w->plan.n_demote, <=, MOST);
 }
 
 static void move_one(struct world *w, guint32 granule, guint8 to)
 {
-    struct heat_cell *c = &w->heat.cell[granule];
-    guint32 now = MAX((guint32)w->now, 1u);
-
     g_assert_cmpuint(w->ledger.tier[granule], ==, 1 - to);
+    g_assert_false(w->stuck[granule]);
     ledger_put(&w->ledger, granule, to);
-    c->bounces = c->moved_s && now - c->moved_s < 60 ? (guint8)MIN(c->bounces + 1, 255) : 0;
-    c->moved_s = now;
+    heat_note_moved(&w->heat, granule, w->now);
     w->moved++;
 }
 
@@ -116,7 +131,7 @@ static void carry_out(struct world *w)
         move_one(w, w->demote[i], 1);
     for (guint32 i = 0; i < w->plan.n_promote; i++)
         move_one(w, w->promote[i], 0);
-    policy_cbx.carried_out(w->state, &w->look, &w->plan);
+    w->policy->carried_out(w->state, &w->look, &w->plan);
     w->most_in_dram = MAX(w->most_in_dram, w->ledger.count[0]);
 }
 
@@ -223,10 +238,9 @@ static void test_equal(void)
 
     for (int i = 0; i < 120; i++) {
         w->now += ROUND;
-        heat_advance(&w->heat, ROUND, 1u << VT_SRC_SAMPLE);
+        heat_advance(&w->heat, ROUND, 1u << HEAT_SAMPLES);
         for (guint32 g = 0; g < GRANULES; g++)
-            heat_observe(&w->heat, &(struct vt_obs){ .granule = g, .source = VT_SRC_SAMPLE,
-                                                     .events = 25 });
+            sample(w, g, 25);
         plan(w);
         carry_out(w);
     }
@@ -239,10 +253,9 @@ static void test_one_access(void)
 {
     struct world *w = world_new();
 
-    heat_advance(&w->heat, ROUND, 1u << VT_SRC_SAMPLE);
+    heat_advance(&w->heat, ROUND, 1u << HEAT_SAMPLES);
     for (guint32 g = QUOTA; g < GRANULES; g++)
-        heat_observe(&w->heat, &(struct vt_obs){ .granule = g, .source = VT_SRC_SAMPLE,
-                                                 .events = 1 });
+        sample(w, g, 1);
     plan(w);
     g_assert_cmpuint(w->plan.n_promote + w->plan.n_demote, ==, 0);
     world_free(w);
@@ -282,23 +295,22 @@ static void test_quota(void)
 
 /* --- bounces and trust ------------------------------------------------------------------------ */
 
-/* A granule that has just bounced is left alone, twice as long after each bounce. */
+/* A granule whose moves did not pay is left alone, twice as long after each. */
 static void test_back_off(void)
 {
     struct world *w = world_new();
-    const guint32 hot = 300;
 
+    w->now = 2;
     for (guint8 bounces = 1; bounces <= 4; bounces++) {
-        double quiet = 4.0 * (1 << (bounces - 1));
+        guint32 hot = 300 + bounces;
+        double quiet = 4.0 * (1 << (bounces - 1)), until = floor(w->now) + quiet;
 
         load_hot_set(w, 2000, 0, 1);
         w->load[hot] = 500;
         ledger_put(&w->ledger, hot, 1);
-        w->heat.cell[hot].bounces = bounces;
-        w->heat.cell[hot].moved_s = (guint32)ceil(w->now + 1);
-        double until = w->heat.cell[hot].moved_s + quiet;
-
-        run(w, until - w->now - ROUND);
+        w->heat.bounces[hot] = bounces;
+        w->heat.moved_s[hot] = (guint16)(until - quiet);
+        run(w, until - w->now - 2 * ROUND);
         g_assert_cmpuint(w->ledger.tier[hot], ==, 1);
         run(w, 3);
         g_assert_cmpuint(w->ledger.tier[hot], ==, 0);
@@ -326,8 +338,7 @@ static void test_trust(void)
             guint32 g = QUOTA + (guint32)(i / 4 * 16 + (int)k) % (GRANULES - QUOTA);
 
             if (w->ledger.tier[g] == 1)
-                heat_observe(&w->heat, &(struct vt_obs){ .granule = g, .source = VT_SRC_SAMPLE,
-                                                         .events = 200 });
+                sample(w, g, 200);
         }
         plan(w);
         guint32 before = w->moved;
@@ -354,7 +365,7 @@ static void test_nothing_carried_out(void)
         w->now += ROUND;
         observe(w);
         plan(w);
-        policy_cbx.carried_out(w->state, &w->look, &none);
+        w->policy->carried_out(w->state, &w->look, &none);
     }
     g_assert_cmpuint(w->plan.n_promote, >, 0);
     carry_out(w);
@@ -378,6 +389,144 @@ static void test_holes(void)
     world_free(w);
 }
 
+/* What the mover would refuse is no candidate, and costs no other its place. */
+static void test_not_ready(void)
+{
+    struct world *w = world_new();
+
+    load_hot_set(w, 200, 300, 3);
+    for (guint32 g = 200; g < 260; g++)
+        w->stuck[g] = true;
+    run(w, 15);
+    for (guint32 g = 0; g < GRANULES; g++)
+        if (is_hot(g, 200))
+            g_assert_cmpuint(w->ledger.tier[g], ==, w->stuck[g]);
+    world_free(w);
+}
+
+/* Written all the time, it moves a little later, but it does. */
+static void test_written(void)
+{
+    guint64 at[2] = { 0 };
+
+    for (int written = 0; written < 2; written++) {
+        struct world *w = world_new();
+
+        load_hot_set(w, 200, 300, 3);
+        while (share_in_dram(w) < 0.9 && w->now < 60) {
+            for (guint32 g = 0; written && g < GRANULES; g++)
+                heat_add(&w->heat, HEAT_WRITES, g, 100, ROUND);
+            run(w, ROUND);
+        }
+        at[written] = (guint64)(w->now / ROUND);
+        world_free(w);
+    }
+    g_test_message("%u rounds, %u if all is written", (guint)at[0], (guint)at[1]);
+    g_assert_cmpuint(at[1], >, at[0]);
+    g_assert_cmpuint(at[1], <, at[0] + 40);
+}
+
+/* Dram that the quota leaves free is used at once, by the hottest, proof or not. */
+static void test_free_dram(void)
+{
+    struct world *w = world_new();
+
+    for (guint32 g = 0; g < 64; g++)
+        ledger_put(&w->ledger, g, 1);
+    load_hot_set(w, 200, 20, 1);
+    run(w, 1);
+    g_assert_cmpuint(w->ledger.count[0], ==, QUOTA);
+    g_assert_cmpuint(w->ledger.tier[200], ==, 0);
+    world_free(w);
+}
+
+/* --- hints ---------------------------------------------------------------------------------------- */
+
+/* Rounds with few samples and hints for granules from `first` on; samples tell where the truth is. */
+static void run_hinted(struct world *w, guint32 first, double seconds)
+{
+    for (double end = w->now + seconds; w->now < end; w->now += ROUND) {
+        heat_advance(&w->heat, ROUND, 1u << HEAT_SAMPLES | 1u << HEAT_HINTS);
+        for (guint32 g = 0; g < GRANULES; g++) {
+            sample(w, g, poisson(w->load[g] * ROUND));
+            if (is_hot(g, first))
+                heat_add(&w->heat, HEAT_HINTS, g, 300 * PERIOD * ROUND, 0);
+        }
+        plan(w);
+        carry_out(w);
+    }
+}
+
+/* Right hints place what samples do not see yet. */
+static void test_good_hints(void)
+{
+    struct world *w = world_new();
+
+    run_hinted(w, 200, 3);
+    for (guint32 g = 0; g < GRANULES; g++)
+        if (is_hot(g, 200))
+            g_assert_cmpuint(w->ledger.tier[g], ==, 0);
+    world_free(w);
+}
+
+/* Wrong hints lose their own trust and nobody else's: the hot set is placed all the same. */
+static void test_bad_hints(void)
+{
+    struct world *w = world_new();
+
+    run_hinted(w, 200, 20);
+    g_test_message("trust in hints: %.2f", w->heat.hint_trust);
+    g_assert_cmpfloat(w->heat.hint_trust, <, 0.4);
+    load_hot_set(w, 201, 300, 3);
+    run_hinted(w, 200, 10);
+    g_assert_cmpfloat(share_in_dram(w), >, 0.9);
+    world_free(w);
+}
+
+/* --- lru ------------------------------------------------------------------------------------------ */
+
+static void test_lru(void)
+{
+    struct world *w = world_with(&policy_lru);
+
+    load_hot_set(w, 200, 30, 0);
+    run(w, 30);
+    g_test_message("lru: %.3f, %u moves", share_in_dram(w), w->moved);
+    g_assert_cmpfloat(share_in_dram(w), >, 0.99);
+    load_hot_set(w, 1, 30, 0);
+    run(w, 30);
+    g_assert_cmpfloat(share_in_dram(w), >, 0.99);
+    g_assert_cmpuint(w->most_in_dram, <=, QUOTA);
+    world_free(w);
+}
+
+/* An access in one round only is no reason; nor is anything idle brought in. */
+static void test_lru_once(void)
+{
+    struct world *w = world_with(&policy_lru);
+
+    for (int i = 0; i < 80; i++) {
+        heat_advance(&w->heat, ROUND, 1u << HEAT_SAMPLES);
+        sample(w, QUOTA + (guint32)i, 50);
+        plan(w);
+        carry_out(w);
+        w->now += ROUND;
+    }
+    g_assert_cmpuint(w->moved, ==, 0);
+    world_free(w);
+}
+
+static void test_find(void)
+{
+    g_autofree char *names = policy_names();
+
+    g_assert_true(policy_find("cbx") == &policy_cbx);
+    g_assert_true(policy_find("lru") == &policy_lru);
+    g_assert_null(policy_find("nonsense"));
+    g_assert_null(policy_find(""));
+    g_assert_cmpstr(names, ==, "cbx, lru");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -395,5 +544,13 @@ int main(int argc, char **argv)
     g_test_add_func("/policy/cbx/trust", test_trust);
     g_test_add_func("/policy/cbx/nothing-carried-out", test_nothing_carried_out);
     g_test_add_func("/policy/cbx/holes", test_holes);
+    g_test_add_func("/policy/cbx/not-ready", test_not_ready);
+    g_test_add_func("/policy/cbx/written", test_written);
+    g_test_add_func("/policy/cbx/free-dram", test_free_dram);
+    g_test_add_func("/policy/cbx/hints/good", test_good_hints);
+    g_test_add_func("/policy/cbx/hints/bad", test_bad_hints);
+    g_test_add_func("/policy/lru/hot-set", test_lru);
+    g_test_add_func("/policy/lru/once", test_lru_once);
+    g_test_add_func("/policy/find", test_find);
     return g_test_run();
 }

@@ -53,7 +53,7 @@ static void test_model(void)
 
     memset(owner, 0xff, MODEL_PAGES * sizeof(*owner));
     rmap_table_resize(t, MODEL_GRANULES);
-    for (int round = 0; round < 30000; round++) {
+    for (int round = 0; round < 8000; round++) {
         guint32 g = (guint32)g_rand_int_range(rand, 0, MODEL_GRANULES);
         guint32 n = g_rand_boolean(rand) ? 1 : (guint32)g_rand_int_range(rand, 1, 1500);
         guint32 at = (guint32)g_rand_int_range(rand, 0, (gint32)(MODEL_PAGES - n));
@@ -285,6 +285,44 @@ static void test_moved(void)
     own_end(&own);
 }
 
+/* A granule that has moved and is touched only later is read again, without a look at everything. */
+static void test_touched_later(void)
+{
+    struct own own;
+    struct vt_err err;
+    struct rmap_stats stats;
+    gint64 until = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+    char *moved;
+
+    if (!own_start(&own))
+        return;
+    rmap_set_pauses(own.map, 1000, 1000);
+    moved = own.memory + 3 * GRANULE;
+    g_assert_true(mmap(moved, GRANULE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0) ==
+                  moved);
+    rmap_moved(own.map, 8);
+    finish(&own);
+    g_assert_cmpuint(found_right(&own), ==, (BYTES - GRANULE) / PAGE);
+    memset(moved, 3, GRANULE);
+    g_assert_cmpuint(found_right(&own), ==, (BYTES - GRANULE) / PAGE);
+    rmap_moved(own.map, 8);         /* again: that is read at once */
+    finish(&own);
+    g_assert_cmpuint(found_right(&own), ==, BYTES / PAGE);
+    g_assert_true(mmap(moved, GRANULE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0) ==
+                  moved);
+    rmap_moved(own.map, 8);
+    finish(&own);
+    memset(moved, 4, GRANULE);
+    do {
+        g_usleep(20000);
+        g_assert_cmpint(rmap_refresh(own.map, 2000, &err), ==, 0);
+        rmap_stats(own.map, &stats);
+    } while (stats.pages < BYTES / PAGE && g_get_monotonic_time() < until);
+    g_assert_cmpuint(found_right(&own), ==, BYTES / PAGE);
+    g_assert_cmpuint(stats.sweeps, ==, 1);
+    own_end(&own);
+}
+
 /* Two granules change places, as an exchange between tiers does; only one is told. */
 static void test_exchanged(void)
 {
@@ -412,6 +450,7 @@ int main(int argc, char **argv)
     g_test_add_func("/rmap/own", test_own);
     g_test_add_func("/rmap/zapped", test_zapped);
     g_test_add_func("/rmap/moved", test_moved);
+    g_test_add_func("/rmap/touched-later", test_touched_later);
     g_test_add_func("/rmap/exchanged", test_exchanged);
     g_test_add_func("/rmap/missed", test_missed);
     g_test_add_func("/rmap/areas", test_areas);

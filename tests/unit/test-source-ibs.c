@@ -208,10 +208,11 @@ static void test_faults(void)
     s->layout_changed(lab.vm);
     g_test_message("%s", lab.vm->stats.source[SRC_IBS].detail);
     g_assert_cmpuint(lab.vm->stats.source[SRC_IBS].events, >=, GRANULES);
+    heat_digest(&lab.vm->heat);
     for (guint32 g = FIRST; g < FIRST + GRANULES; g++)
-        g_assert_cmpfloat(lab.vm->heat.cell[g].samples, >, 0);
+        g_assert_cmpfloat(lab.vm->heat.longer[g], >, 0);
     for (guint32 g = 0; g < FIRST; g++)
-        g_assert_cmpfloat(lab.vm->heat.cell[g].samples, ==, 0);
+        g_assert_cmpfloat(lab.vm->heat.longer[g], ==, 0);
     sources_close(lab.vm);
     g_assert_null(lab.vm->source_state[SRC_IBS]);
     lab_end(&lab);
@@ -224,6 +225,11 @@ static void test_unavailable(void)
     char reason[VT_TEXT] = "";
     struct vt_err err = { 0 };
 
+    lab.vm->config.ibs_event = "minor-faults";
+    lab.vm->accel = VT_ACCEL_KVM;
+    g_assert_false(s->available(lab.vm, reason));
+    g_assert_nonnull(strstr(reason, "does not see what a guest under KVM does"));
+    reason[0] = '\0';
     lab.vm->config.ibs_event = "no_such_pmu/x=1/";
     g_assert_false(s->available(lab.vm, reason));
     g_assert_nonnull(strstr(reason, "there is no PMU no_such_pmu here"));

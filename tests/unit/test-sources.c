@@ -3,10 +3,13 @@
  * Unit tests of the sources' common part: the table, addresses, what is counted, and the harvest of those
  * in QEMU, over a link whose other end is this test.
  */
+// link: -Wl,--wrap=heat_add
 #include "host/source/source.h"
+#include "tests/unit/heard.h"
 #include "tests/unit/vm-fixture.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sys/socket.h>
 
 #define GRANULE (2ull << 20)
@@ -52,12 +55,14 @@ static struct bed *bed_new(void)
     struct bed *b = g_new0(struct bed, 1);
     int ends[2];
 
+    heard_forget();
     b->daemon = fixture_daemon();
     b->vm = fixture_vm(b->daemon);
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), ==, 0);
     close(b->vm->link);
     b->vm->link = ends[0];
     b->qemu = ends[1];
+    b->vm->config.sample_period = 1;
     lay_out(b->vm);
     return b;
 }
@@ -109,6 +114,27 @@ static void test_gpa(void)
 
         g_assert_cmpint(found ? (int)granule : -1, ==, cases[i].granule);
     }
+    bed_free(b);
+}
+
+/* What is no RAM is told up to where there is some again. */
+static void test_gaps(void)
+{
+    struct bed *b = bed_new();
+    struct vm_place place;
+
+    g_assert_true(vm_place_of_gpa(b->vm, GRANULE - 4096, &place));
+    g_assert_cmpuint(place.left, ==, 4096);
+    g_assert_false(vm_place_of_gpa(b->vm, 2 * GRANULE + 1, &place));
+    g_assert_cmpuint(place.left, ==, 0x100000000 - 2 * GRANULE - 1);
+    g_assert_false(vm_place_of_gpa(b->vm, 0x200000000 + 4 * GRANULE - 4096, &place));
+    g_assert_cmpuint(place.left, ==, 4096);
+    g_assert_false(vm_place_of_gpa(b->vm, 1ull << 60, &place));
+    g_assert_cmpuint(place.left, ==, G_MAXUINT64 - (1ull << 60));
+    g_assert_false(vm_place_of_hva(b->vm, 1, &place));
+    g_assert_cmpuint(place.left, ==, BLOCK0 - 1);
+    g_assert_false(vm_place_of_hva(b->vm, BLOCK0 + 4 * GRANULE, &place));
+    g_assert_cmpuint(place.left, ==, 0x100000000 - 4 * GRANULE);
     bed_free(b);
 }
 
@@ -182,11 +208,11 @@ static void test_qemu(void)
     g_assert_cmpint(sources_harvest(b->vm, 0.25, &b->err), ==, 0);
     await(b, VT_HARVEST);
     g_assert_cmpuint(b->msg.harvest.sources, ==, SOURCES_IN_QEMU);
-    g_assert_cmpfloat(b->vm->heat.cell[0].touched, ==, 5);
-    g_assert_cmpfloat(b->vm->heat.cell[0].armed, ==, 2);
-    g_assert_cmpfloat(b->vm->heat.cell[1].written, ==, 7);
-    g_assert_cmpfloat(b->vm->heat.cell[2].samples, ==, 9);
-    g_assert_cmpfloat(b->vm->heat.cell[3].samples, ==, 0);
+    g_assert_cmpfloat(heard[HEAT_PROBES][0].events, ==, 5);
+    g_assert_cmpfloat(heard[HEAT_PROBES][0].exposure_s, ==, 2);
+    g_assert_cmpfloat(heard[HEAT_WRITES][1].events, ==, 7);
+    g_assert_cmpfloat(heard[HEAT_SAMPLES][2].events, ==, 9 * b->vm->config.sample_period);
+    g_assert_cmpfloat(heard[HEAT_SAMPLES][3].events, ==, 0);
     g_assert_cmpuint(b->vm->hits[1][2], ==, 9);
     g_assert_cmpuint(s[SRC_REFAULT].events, ==, 100);
     g_assert_cmpuint(s[SRC_REFAULT].vcpu_ns, ==, 1000000);
@@ -211,7 +237,7 @@ static void test_measure(void)
     say_end(b, 0, 0, 0);
     g_assert_cmpint(sources_harvest(b->vm, 0.25, &b->err), ==, 0);
     g_assert_cmpuint(b->vm->hits[0][2], ==, 9);
-    g_assert_cmpfloat(b->vm->heat.cell[2].samples, ==, 0);
+    g_assert_cmpfloat(heard[HEAT_SAMPLES][2].events, ==, 0);
     g_assert_false(sources_sampling(b->vm));
     bed_free(b);
 }
@@ -241,17 +267,16 @@ static void test_switch(void)
 static void test_observe(void)
 {
     struct bed *b = bed_new();
-    struct heat_cell none = { 0 };
 
     ledger_put(&b->vm->ledger, 3, LEDGER_NONE);
     source_observe(b->vm, SRC_REFAULT, 3, 1, 1);
     source_observe(b->vm, SRC_REFAULT, 8, 1, 1);
     source_observe(b->vm, SRC_REFAULT, 0, -1, 1);
-    source_observe(b->vm, SRC_REFAULT, 0, 0.0 / 0.0, 1);
+    source_observe(b->vm, SRC_REFAULT, 0, NAN, 1);
     for (guint32 g = 0; g < 8; g++)
-        g_assert_cmpmem(&b->vm->heat.cell[g], sizeof(none), &none, sizeof(none));
+        g_assert_cmpfloat(heard[HEAT_PROBES][g].exposure_s, ==, 0);
     source_observe(b->vm, SRC_REFAULT, 0, 2, 1);
-    g_assert_cmpfloat(b->vm->heat.cell[0].touched, ==, 2);
+    g_assert_cmpfloat(heard[HEAT_PROBES][0].events, ==, 2);
     bed_free(b);
 }
 
@@ -261,6 +286,7 @@ int main(int argc, char **argv)
     g_test_add_func("/sources/table", test_table);
     g_test_add_func("/sources/gpa", test_gpa);
     g_test_add_func("/sources/hva", test_hva);
+    g_test_add_func("/sources/gaps", test_gaps);
     g_test_add_func("/sources/qemu", test_qemu);
     g_test_add_func("/sources/measure", test_measure);
     g_test_add_func("/sources/switch", test_switch);

@@ -57,7 +57,8 @@ static inline void fixture_daemon_free(struct daemon *d)
 
 static inline struct vm *fixture_vm(struct daemon *d)
 {
-    struct vt_hello hello = { .pid = 1, .accel = VT_ACCEL_TCG, .page_size = 4096, .name = "toy" };
+    struct vt_hello hello = { .pid = 1, .accel = VT_ACCEL_TCG, .page_size = 4096, .name = "toy",
+                              .sources = (1u << VT_SRC_END) - 1 };
 
     return vm_new(d, &hello, open("/dev/null", O_RDWR | O_CLOEXEC));
 }

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Fuzz target of the command vmtier-report, from JSON text to heat: requests in lines, and a round of the VM
+ * after each. There is a CXL device to translate addresses of.
+ *
+ * Beyond not crashing, these hold: a command either fails with a reason, and then as much waits as before,
+ * or returns how much it has queued; no more than the queue's bound waits; and what heat knows stays finite.
+ */
+#include "host/qmp-json.h"
+#include "host/source/report.h"
+#include "host/source/source.h"
+#include "tests/unit/vm-fixture.h"
+
+#include <glib/gstdio.h>
+#include <math.h>
+#include <stdint.h>
+
+#define GRANULE  (2ull << 20)
+#define GRANULES 8u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct daemon *the_daemon;
+static struct vm *the_vm;
+static char *cxl_root;
+
+struct vm *daemon_find_vm(struct daemon *d, const char *name)
+{
+    (void)d;
+    return strcmp(name, "toy") ? NULL : the_vm;
+}
+
+static GLogWriterOutput say_nothing(GLogLevelFlags level, const GLogField *fields, gsize n,
+                                    gpointer opaque)
+{
+    (void)level, (void)fields, (void)n, (void)opaque;
+    return G_LOG_WRITER_HANDLED;
+}
+
+static void put(const char *device, const char *key, const char *value)
+{
+    g_autofree char *dir = g_build_filename(cxl_root, device, NULL);
+    g_autofree char *path = g_build_filename(dir, key, NULL);
+
+    g_mkdir_with_parents(dir, 0700);
+    g_assert_true(g_file_set_contents(path, value, -1, NULL));
+}
+
+static void remove_tree(const char *path)
+{
+    g_autoptr(GDir) dir = g_file_test(path, G_FILE_TEST_IS_SYMLINK) ? NULL : g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *child = g_build_filename(path, name, NULL);
+
+        remove_tree(child);
+    }
+    g_remove(path);
+}
+
+static void remove_cxl(void)
+{
+    remove_tree(cxl_root);
+}
+
+static void make_cxl(void)
+{
+    g_autofree char *link = NULL;
+
+    cxl_root = g_dir_make_tmp("vmtier-fuzz-XXXXXX", NULL);
+    put("decoder3.0", "dpa_resource", "0x1000000\n");
+    put("decoder3.0", "dpa_size", "0x1000000\n");
+    put("decoder3.0", "region", "region0\n");
+    put("region0", "resource", "0x40000000\n");
+    put("region0", "interleave_ways", "2\n");
+    put("region0", "interleave_granularity", "16384\n");
+    put("region0", "target1", "decoder3.0\n");
+    put("endpoint3", "dir", "");
+    link = g_build_filename(cxl_root, "endpoint3", "uport", NULL);
+    g_assert_cmpint(symlink("../mem0", link), ==, 0);
+    report_set_cxl_root(cxl_root);
+    atexit(remove_cxl);
+}
+
+__attribute__((constructor)) static void set_up(void)
+{
+    g_log_set_writer_func(say_nothing, NULL, NULL);
+    make_cxl();
+    the_daemon = fixture_daemon();
+}
+
+static void new_vm(void)
+{
+    struct vt_err err;
+
+    the_vm = fixture_vm(the_daemon);
+    the_vm->pid = 1 << 22;                      /* above pid_max */
+    vm_resize(the_vm, GRANULES);
+    the_vm->block[0] = (struct vm_block){ .present = true, .host = 0x7f0000000000, .count = GRANULES,
+                                          .length = GRANULES * GRANULE, .page_size = 4096,
+                                          .file = { -1, -1, -1, -1, -1, -1, -1, -1 } };
+    for (guint32 g = 0; g < GRANULES; g++)
+        ledger_put(&the_vm->ledger, g, 0);
+    the_vm->stats.slot[0] = (struct vt_slot){ .gpa = 0x100000, .length = GRANULES * GRANULE };
+    the_vm->stats.n_slots = 1;
+    the_vm->config.sources = 1u << SRC_REPORT;
+    the_vm->now.mode = VM_ON;
+    the_vm->source_look = G_MAXDOUBLE;          /* what else could run takes time to find out */
+    g_assert_cmpint(sources_switch(the_vm, &err), ==, 0);
+}
+
+static guint64 waiting(void)
+{
+    return report_waiting(the_vm);
+}
+
+static void give(const char *text, gsize length)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonNode) node = qmp_json_parse(text, length, &error), reply = NULL;
+    guint64 before = waiting();
+
+    if (!node || !JSON_NODE_HOLDS_OBJECT(node))
+        return;
+    if (qmp_args_check(report_commands[0].args, json_node_get_object(node), &error))
+        reply = report_commands[0].run(json_node_get_object(node), the_daemon, &error);
+    g_assert_true(!reply == !!error);
+    if (reply)
+        before += (guint64)json_object_get_int_member(json_node_get_object(reply), "queued");
+    g_assert_cmpuint(waiting(), ==, before);
+    g_assert_cmpuint(waiting(), <=, REPORT_QUEUE);
+}
+
+static void round_of(void)
+{
+    struct vt_err err;
+
+    g_assert_cmpint(sources_switch(the_vm, &err), ==, 0);
+    g_assert_cmpint(sources_harvest(the_vm, 0.25, &err), ==, 0);
+    the_vm->clock += 0.25;
+    for (guint32 g = 0; g < GRANULES; g++)
+        g_assert_true(isfinite(heat_rate(&the_vm->heat, g).rate) || !the_vm->heat.by_samples);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *at = (const char *)data, *end = at + size;
+
+    new_vm();
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        gsize length = (gsize)((stop ? stop : end) - at);
+
+        if (length)
+            give(at, length);
+        round_of();
+        at += length + 1;
+    }
+    vm_unref(the_vm);
+    return 0;
+}
