@@ -34,7 +34,10 @@ COMMON_SRC := $(wildcard common/*.c)
 # libvirt's client library is in a module of its own, so that it is not needed to run.
 MODULE_SRC := $(wildcard host/libvirt/*.c)
 MODULE   := $(if $(MODULE_SRC),$(if $(shell $(PKG_CONFIG) --exists libvirt 2>/dev/null && echo yes),$(BUILD)/vmtier-libvirt.so))
-VMM_SRC    := $(wildcard vmm/*.c) $(COMMON_SRC)
+# Between guest and daemon; QEMU's part has nothing to do with it.
+AGENT_COMMON_SRC := $(wildcard common/agent-*.c)
+AGENT_SRC  := $(wildcard guest-agent/*.c) $(AGENT_COMMON_SRC)
+VMM_SRC    := $(wildcard vmm/*.c) $(filter-out $(AGENT_COMMON_SRC),$(COMMON_SRC))
 HOST_SRC   := $(wildcard host/*.c host/source/*.c host/mover/*.c host/policy/*.c host/perf/*.c) $(COMMON_SRC)
 CLI_SRC    := $(wildcard host/cli/*.c)
 UNIT_SRC   := $(wildcard tests/unit/test-*.c)
@@ -59,8 +62,9 @@ PLUGIN   := $(if $(wildcard vmm/plugin.c),$(BUILD)/vmtier-qemu.so)
 DAEMON   := $(if $(wildcard host/main.c),$(BUILD)/vmtierd)
 CLI      := $(if $(wildcard host/cli/main.c),$(BUILD)/vmtier)
 DEMO     := $(if $(DEMO_SRC),$(BUILD)/tests/demo)
+AGENT    := $(if $(wildcard guest-agent/main.c),$(BUILD)/vmtier-agent)
 ROM      := $(if $(wildcard tests/vm/rom.S),$(BUILD)/tests/rom.bin)
-PROGRAMS := $(PLUGIN) $(DAEMON) $(CLI) $(MODULE)
+PROGRAMS := $(PLUGIN) $(DAEMON) $(CLI) $(MODULE) $(AGENT)
 
 VMM_LIB  := $(BUILD)/libvmtier-qemu.a
 HOST_LIB := $(BUILD)/libvmtierd.a
@@ -123,6 +127,11 @@ $(BUILD)/vmtier-libvirt.so: $(call pic,$(MODULE_SRC)) $(BUILD)/.sources
 $(BUILD)/vmtier: $(call obj,$(CLI_SRC)) $(HOST_LIB)
 	$(call say,LINK,$@)
 	$(Q)$(LINK)
+
+# For any guest: static, libc only.
+$(BUILD)/vmtier-agent: $(call obj,$(AGENT_SRC)) $(BUILD)/.sources
+	$(call say,LINK,$@)
+	$(Q)$(CC) -static $(VT_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^)
 
 $(VMM_LIB): $(call pic,$(VMM_SRC))
 $(HOST_LIB): $(call obj,$(filter-out host/main.c,$(HOST_SRC)))
@@ -232,7 +241,7 @@ $(BUILD)/.flags: FORCE | toolchain
 	$(call stamp,$(CC) $(VT_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(VT_LDFLAGS) $(LDFLAGS))
 
 $(BUILD)/.sources: FORCE
-	$(call stamp,$(sort $(VMM_SRC) $(HOST_SRC) $(MODULE_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(PLACE_LIB_SRC) $(DEMO_SRC)))
+	$(call stamp,$(sort $(VMM_SRC) $(AGENT_SRC) $(HOST_SRC) $(MODULE_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(PLACE_LIB_SRC) $(DEMO_SRC)))
 
 toolchain:
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) && command -v $(firstword $(CC)) >/dev/null || \

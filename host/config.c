@@ -19,6 +19,12 @@
 static const char *const mode_names[] = { "off", "observe", "on" };
 static_assert(G_N_ELEMENTS(mode_names) == VM_MODE_COUNT, "a mode has no name");
 
+/* As the manual says to set it up, and as libvirt does since 9.7, and did before. */
+#define AGENT_CHANNELS                                                                             \
+    "/run/vmtier/agent/%n.sock:"                                                                   \
+    "/run/libvirt/qemu/channel/*-%s/org.vmtier.agent.0:"                                           \
+    "/var/lib/libvirt/qemu/channel/target/domain-*-%s/org.vmtier.agent.0"
+
 #define FAIL(error, ...) (g_set_error(error, VMT_ERROR, EINVAL, __VA_ARGS__), false)
 
 const char *vm_mode_name(enum vm_mode mode)
@@ -185,6 +191,11 @@ static bool set_monitor(struct vm_config *vm, const char *value, GError **error)
     return set_path(&vm->monitor, value, error);
 }
 
+static bool set_agent(struct vm_config *vm, const char *value, GError **error)
+{
+    return set_path(&vm->agent, value, error);
+}
+
 static const struct {
     const char *key;
     bool (*set)(struct vm_config *vm, const char *value, GError **error);
@@ -195,6 +206,7 @@ static const struct {
     { "probe-budget-us", set_budget },                      { "sample-use", set_sample_use },
     { "ibs-event", set_event }, { "ibs-rate", set_event_rate },
     { "policy", set_policy },   { "pidfile", set_pidfile }, { "monitor", set_monitor },
+    { "agent", set_agent },
 };
 
 bool vm_config_set(struct vm_config *vm, const char *key, const char *value, GError **error)
@@ -374,7 +386,8 @@ static struct config *config_new(void)
         .mode = VM_ON,
         .rate = 256 << 20,
         .granule = 2 << 20,
-        .sources = SOURCES_IN_QEMU | 1u << SRC_REPORT,
+        .sources = SOURCES_IN_QEMU | 1u << SRC_REPORT | 1u << SRC_AGENT,
+        .agent = AGENT_CHANNELS,
         .sample_period = 64,
         .ibs_rate = 1000,
         .probe_budget_us = 2500,    /* of 250 ms: one per cent of a core */

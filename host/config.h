@@ -41,6 +41,7 @@ struct vm_config {
     guint32 ibs_rate;           /* samples per second */
     const struct policy *policy;
     bool sample_places;         /* samples drive placement; else they only measure */
+    const char *agent;          /* where the channel to the guest's agent is: patterns, see agent-link.h */
     const char *pidfile;        /* attach the QEMU that it names, without the plugin; or NULL */
     const char *monitor;        /* that QEMU's QMP socket, or NULL */
     gint64 pid_refused, pid_left;   /* pids from it: the last one refused; one that was detached */

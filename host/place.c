@@ -6,6 +6,13 @@
 
 #include <stdlib.h>
 
+static const struct wishes *wishes_of(const struct placing *p)
+{
+    static const struct wishes none;
+
+    return p->wishes ? p->wishes : &none;
+}
+
 static struct outlook look_out(const struct placing *p)
 {
     return (struct outlook){
@@ -32,7 +39,7 @@ static void plan_shrink(const struct placing *p, const struct outlook *look, str
     top_begin(&coldest, MIN(over, look->moves_most));
     for (guint32 g = 0; g < l->n; g++)
         if (l->tier[g] == 0 && (!p->ready || p->ready(p->of, g)))
-            top_offer(&coldest, g, (float)-heat_rate(p->heat, g).rate);
+            top_offer(&coldest, g, wish_key(wishes_of(p), g, heat_rate(p->heat, g).rate));
     top_sort(&coldest);
     plan->wanted = over;
     plan->n_demote = coldest.n;
@@ -85,6 +92,16 @@ static int carry_out(struct placing *p, const struct outlook *look, struct plan 
     return move_list(p, plan->promote, &plan->n_promote, 0, 0, err);
 }
 
+static void make_plan(const struct placing *p, const struct outlook *look, struct plan *plan)
+{
+    if (look->dram_most < p->ledger->count[0]) {
+        plan_shrink(p, look, plan);
+        return;
+    }
+    p->policy->plan(p->policy_state, look, plan);
+    wishes_amend(wishes_of(p), look, plan);
+}
+
 int place_round(struct placing *p, struct vt_err *err)
 {
     guint32 demote[PLACE_MOVES_MOST], promote[PLACE_MOVES_MOST];
@@ -92,10 +109,7 @@ int place_round(struct placing *p, struct vt_err *err)
     const struct outlook look = look_out(p);
     int rc = 0;
 
-    if (look.dram_most < p->ledger->count[0])
-        plan_shrink(p, &look, &plan);
-    else
-        p->policy->plan(p->policy_state, &look, &plan);
+    make_plan(p, &look, &plan);
     (void)fault_at(FAULT_ROUND_PLANNED);
     if (p->moves) {
         rc = carry_out(p, &look, &plan, err);

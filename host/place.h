@@ -12,6 +12,7 @@
 #include "common/err.h"
 #include "host/pace.h"
 #include "host/policy/policy.h"
+#include "host/policy/wish.h"
 
 #define PLACE_MOVES_MOST 256    /* granules per round, whatever the rate allows */
 
@@ -25,6 +26,7 @@ struct placing {
     guint32 dram_most;          /* granules */
     double now, move_cost_s;    /* as in struct outlook */
     bool moves;                 /* else it is planned, and that is all */
+    const struct wishes *wishes;    /* NULL: there are none */
 
     gpointer of;                /* for the two below */
     /* Can the granule be moved now? NULL: all can. */

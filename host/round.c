@@ -89,7 +89,7 @@ static int place(struct vm *vm, struct vt_err *err)
         .heat = &vm->heat, .ledger = &vm->ledger, .pace = &vm->pace,
         .granule = vm->config.granule, .dram_most = vm_quota_granules(vm), .now = vm->clock,
         .move_cost_s = vm->move_cost_s, .moves = vm->stats.state == VM_TIERING,
-        .of = vm, .ready = vm->mover->ready ? is_ready : NULL, .carry_out = carry_out,
+        .wishes = &vm->wishes, .of = vm, .ready = vm->mover->ready ? is_ready : NULL, .carry_out = carry_out,
     };
     int rc = place_round(&p, err);
 

@@ -54,8 +54,8 @@ struct parties {
 
 static void parties_clear(struct parties *p)
 {
-    g_array_unref(p->share);
-    g_array_unref(p->party);
+    g_clear_pointer(&p->share, g_array_unref);
+    g_clear_pointer(&p->party, g_array_unref);
 }
 
 typedef struct parties Parties;

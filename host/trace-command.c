@@ -15,7 +15,7 @@
 #define REFUSE(error, ...) \
     (g_set_error(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, __VA_ARGS__), NULL)
 
-struct wish {
+struct request {
     struct vm *vm;
     double seconds;
 };
@@ -33,8 +33,8 @@ static bool is_recorded(const struct vm *vm)
 /* The client has its reply; what follows on the connection is the recording. */
 static void begin(gpointer data, int fd)
 {
-    g_autofree struct wish *wish = data;
-    g_autoptr(Vm) vm = wish->vm;
+    g_autofree struct request *request = data;
+    g_autoptr(Vm) vm = request->vm;
     const struct trace_header header = tap_header(vm);
     bool free_to_take;
 
@@ -44,7 +44,7 @@ static void begin(gpointer data, int fd)
     free_to_take = !is_recorded(vm) && !g_atomic_int_get(&vm->gone);
     if (free_to_take) {
         g_clear_pointer(&vm->recorder, recorder_unref);
-        vm->recorder = recorder_new(&header, fd, wish->seconds);
+        vm->recorder = recorder_new(&header, fd, request->seconds);
     }
     g_mutex_unlock(&vm->lock);
     if (free_to_take)
@@ -58,7 +58,7 @@ static JsonNode *record_start(JsonObject *args, gpointer opaque, GError **error)
     const double seconds = json_object_get_double_member_with_default(args, "seconds", 0);
     struct daemon *d = opaque;
     struct vm *vm = daemon_vm_arg(args, d, error);
-    struct wish *wish;
+    struct request *request;
     bool busy;
 
     if (!vm)
@@ -71,10 +71,10 @@ static JsonNode *record_start(JsonObject *args, gpointer opaque, GError **error)
     if (busy)
         return REFUSE(error, "%s is being recorded already: wait for its end, or give "
                       "vmtier-record-stop", vm->name);
-    wish = g_new0(struct wish, 1);
-    wish->vm = vm_ref(vm);
-    wish->seconds = seconds;
-    qmp_server_hand_over(d->qmp, begin, wish);
+    request = g_new0(struct request, 1);
+    request->vm = vm_ref(vm);
+    request->seconds = seconds;
+    qmp_server_hand_over(d->qmp, begin, request);
     return NULL;
 }
 

@@ -185,6 +185,7 @@ JsonNode *view_vm(struct vm *vm)
     json_object_set_object_member(o, "moves", view_moves(&s));
     put_rounds(o, &s);
     json_object_set_array_member(o, "sources", view_sources(vm, &s));
+    json_object_set_object_member(o, "agent", agent_view(&s.agent));
     json_object_set_array_member(o, "memslots", view_slots(vm, &s));
     g_mutex_lock(&vm->lock);
     json_object_set_array_member(o, "blocks", vm_view_blocks(vm));

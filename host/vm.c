@@ -54,6 +54,7 @@ void vm_unref(struct vm *vm)
     vm->policy->destroy(vm->policy_state);
     ledger_clear(&vm->ledger);
     heat_clear(&vm->heat);
+    wishes_clear(&vm->wishes);
     history_clear(&vm->history);
     g_free(vm->hits[0]);
     g_free(vm->hits[1]);

