@@ -13,8 +13,8 @@ struct policy;
 
 #define CONFIG_FILE "/etc/vmtier/vmtierd.conf"
 
-#define VM_WEIGHT      100      /* the usual one */
-#define VM_WEIGHT_MOST 10000
+#define VM_WEIGHT      100u     /* the usual one */
+#define VM_WEIGHT_MOST 10000u
 
 enum vm_mode { VM_OFF, VM_OBSERVE, VM_ON, VM_MODE_COUNT };
 const char *vm_mode_name(enum vm_mode mode);

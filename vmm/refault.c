@@ -435,7 +435,7 @@ static bool look_again(const struct fresh *f)
     ram_lock();
     b = ram_block_of(f->first);
     for (uint32_t g = f->first; b && b->present && b->watched && g < f->first + f->n; g++)
-        if (is_followed(&probes[g]) && g < b->first + b->count)
+        if (g < b->first + b->count && is_followed(&probes[g]))
             batch_add(b, g);
     batch_poll();
     for (uint32_t g = f->first; g < f->first + f->n; g++)

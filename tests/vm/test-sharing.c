@@ -134,7 +134,6 @@ static void refused(struct rig *rig, const char *args, const char *why)
 static void test_guarantees(void)
 {
     g_autoptr(Rig) rig = rig_new("guarantees");
-    g_autoptr(JsonNode) reply = NULL;
 
     start_daemon(rig, "");
     start_vm(rig, "a");
@@ -142,7 +141,8 @@ static void test_guarantees(void)
     refused(rig, "{\"vm\":\"a\",\"min\":34000000}", "*cannot be guaranteed*");
     refused(rig, "{\"vm\":\"a\",\"max\":33554432,\"min\":33554433}", "*guarantee of 33554433*");
     refused(rig, "{\"vm\":\"a\",\"weight\":10001}", "*weight of 10001*");
-    reply = qmp_ok(rig->daemon->qmp, "vmtier-set-quota", "{\"vm\":\"b\",\"min\":%llu}", 32 * MIB);
+    json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-quota", "{\"vm\":\"b\",\"min\":%llu}",
+                           32 * MIB));
     g_assert_cmpint(number(rig, "b", "quota.min_bytes"), ==, 32 * MIB);
     for (double end = lab_now() + ANSWER; number(rig, "b", "quota.now_bytes") < (gint64)(32 * MIB);
          lab_sleep(.2))
