@@ -12,7 +12,8 @@
 #include <string.h>
 
 /* A process of its own with 12 MB of memory: a shell with a long variable. */
-#define HOLDER "sh -c 'x=$(yes | head -c 12000000); sleep 1000' >/dev/null 2>&1 & echo started"
+#define HOLDER "sh -c 'x=$(yes | head -c 12000000); echo >/held; sleep 1000' >/dev/null 2>&1 & echo started"
+#define AWAIT_HOLDER "for i in $(seq 60); do [ -e /held ] && break; sleep 1; done; "
 
 #define QUOTA "160M"
 #define SPARE (64 * MIB)
@@ -167,7 +168,8 @@ static void test_pin(void)
 {
     unsigned status;
     g_autofree char *started = in_guest(HOLDER, &status);
-    g_autofree char *hint = in_guest("sleep 3; vmtier-agent hint --comm sh pin 2>&1", &status);
+    g_autofree char *hint = in_guest(AWAIT_HOLDER "vmtier-agent hint --comm sh pin 2>&1",
+                                         &status);
     gint64 bytes;
 
     g_test_message("%s%s", started, hint);
