@@ -386,7 +386,7 @@ static struct config *config_new(void)
         .mode = VM_ON,
         .rate = 256 << 20,
         .granule = 2 << 20,
-        .sources = SOURCES_IN_QEMU | 1u << SRC_REPORT | 1u << SRC_AGENT,
+        .sources = SOURCES_BY_DEFAULT,
         .agent = AGENT_CHANNELS,
         .sample_period = 64,
         .ibs_rate = 1000,

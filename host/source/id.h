@@ -17,6 +17,8 @@ enum source_id {
 static_assert(SRC_END <= 32, "sources are bits of a guint32");
 
 #define SOURCES_IN_QEMU ((1u << VT_SRC_END) - 1)
+/* Not the dirty log: KVM maps memory that is logged by 4 KiB pages, which a guest feels. */
+#define SOURCES_BY_DEFAULT (1u << SRC_REFAULT | 1u << SRC_SAMPLE | 1u << SRC_REPORT | 1u << SRC_AGENT)
 
 struct source_stats {
     guint64 events, cpu_ns, vcpu_ns;    /* since the VM was attached; see source_count() */

@@ -53,7 +53,7 @@ static void test_defaults(void)
     g_assert_cmpint(vm->mode, ==, VM_ON);
     g_assert_cmpuint(vm->rate, ==, 256 << 20);
     g_assert_cmpuint(vm->granule, ==, 2 << 20);
-    g_assert_cmpuint(vm->sources, ==, SOURCES_IN_QEMU | 1u << SRC_REPORT | 1u << SRC_AGENT);
+    g_assert_cmpuint(vm->sources, ==, SOURCES_BY_DEFAULT);
     g_assert_cmpuint(vm->sample_period, ==, 64);
     g_assert_cmpuint(vm->probe_budget_us, ==, 2500);
     g_assert_true(vm->sample_places);

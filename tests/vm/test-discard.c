@@ -20,7 +20,7 @@
 #define RAM     (384 * MIB)
 #define FOOT    "vmt.foot=280M vmt.hot=32M"
 #define GIVEN   (192 * MIB)         /* half of it */
-#define SLACK   (16 * MIB)          /* what the guest itself uses, and what is being moved */
+#define SLACK   (24 * MIB)          /* what the guest itself uses, and what is being moved */
 #define SPARE   (64 * MIB)          /* what the daemon lets the slow tier keep for the next moves */
 
 static const char *const names[] = { "7.2", "10.0" };
