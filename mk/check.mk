@@ -21,11 +21,11 @@
 #:   bench-io         what the fence costs: a guest's direct disk I/O, a submission (~6 min)
 #:
 #:   T=WORD           only tests with WORD in their path     make check T=qmp
-#:   JOBS=N           VM tests at a time (1)                 V=1       show commands
+#:   JOBS=N           VM tests at a time (2)                 V=1       show commands
 #:   WERROR=1         warnings are errors                    CC=clang  another compiler
 #:   FUZZ_SECONDS=N   per fuzz target (20; in check 5)       CFLAGS=…  instead of -O2 -g
 
-JOBS      ?= 1
+JOBS      ?= 2
 UNIT_JOBS ?= 2
 LINT_JOBS ?= 2
 ASAN      := $(BUILD)/asan
