@@ -197,8 +197,10 @@ static void map_in(const struct run *r, uint64_t length)
     if (fault_at(FAULT_MAP_IN))
         return;
     if (r->b->small[r->to] && r->length > SHORT_RUN && is_whole(r)) {
-        if (uffd_map_in(host, length))
+        if (uffd_map_in(host, length)) {
             map_anew(r, length);
+            uffd_wake(host, length);    /* who met it while it was as it should not be */
+        }
         return;
     }
     for (uint32_t i = 0; i < r->n_data && r->data_at[i].at < length; i++)
