@@ -88,7 +88,7 @@ need-fuzz:
 # The test guest and QEMU 10. What could not be fetched is said by the tests that want it, so a
 # machine without network still runs the others.
 guest: export CC := $(CC)
-guest:
+guest: $(AGENT)
 	@tests/vm/fetch-kernel.sh && tests/vm/mk-initrd.sh || echo 'make: no test guest: VM tests will fail' >&2
 	@tests/vm/fetch-qemu10.sh || echo 'make: no QEMU 10: tests that need it will fail' >&2
 
@@ -98,7 +98,7 @@ demo:
 	@$(MAKE) --no-print-directory programs demo-parts
 	@$(BUILD)/tests/demo $(DEMO_ARGS)
 
-demo-parts: $(DEMO)
+demo-parts: $(DEMO) $(AGENT)
 	@tests/vm/fetch-kernel.sh && CC='$(CC)' tests/vm/mk-initrd.sh
 
 bench: $(PROGRAMS) $(BENCH_PROGRAMS) guest
