@@ -233,7 +233,7 @@ char *lv_domain(struct lab *lab, const char *name, const char *append)
         "  <os>\n    <type arch='x86_64' machine='pc'>hvm</type>\n"
         "    <kernel>" INSIDE "/cache/kernel/vmlinuz</kernel>\n"
         "    <initrd>" INSIDE "/cache/initrd.cpio</initrd>\n"
-        "    <cmdline>console=ttyS0 panic=-1 quiet %s</cmdline>\n  </os>\n"
+        "    <cmdline>" GUEST_CMDLINE " %s</cmdline>\n  </os>\n"
         "  <features>\n    <acpi/>\n  </features>\n"
         "  <on_poweroff>destroy</on_poweroff>\n  <on_reboot>restart</on_reboot>\n"
         "  <devices>\n    <emulator>/usr/bin/qemu-system-x86_64</emulator>\n"

@@ -100,7 +100,8 @@ static gpointer read_port(gpointer arg)
 
     while (fgets(line, sizeof(line), in)) {
         g_strchomp(line);
-        note_line(g, g_strdup(line));
+        if (line[0])
+            note_line(g, g_strdup(line));
     }
     fclose(in);
     g_mutex_lock(&g->lock);

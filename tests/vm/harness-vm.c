@@ -79,7 +79,7 @@ static void add_guest(GPtrArray *argv, struct vm *vm, const struct vm_options *o
     require_file(initrd, "mk-initrd.sh");
     add(argv, "-kernel", g_steal_pointer(&kernel));
     add(argv, "-initrd", g_steal_pointer(&initrd));
-    add(argv, "-append", g_strconcat("console=ttyS0 panic=-1 quiet ", o->append, NULL));
+    add(argv, "-append", g_strconcat(GUEST_CMDLINE " ", o->append, NULL));
     add(argv, "-serial", g_strconcat("file:", console, NULL));
     add(argv, "-chardev", g_strdup_printf("socket,id=vmt,path=%s,server=on,wait=off",
                                           vm->port_path));

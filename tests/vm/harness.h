@@ -112,6 +112,12 @@ GArray *guest_hot_now(struct guest *guest, double timeout); /* e.g. after loadvm
 
 /* --- harness-vm.c --------------------------------------------------------------------------- */
 
+/*
+ * What every guest's kernel is told. Whether the timer's interrupts arrive is not to be checked: on a
+ * busy host an emulated guest may miss those of the moment, and would panic.
+ */
+#define GUEST_CMDLINE "console=ttyS0 panic=-1 no_timer_check quiet"
+
 struct vm_options {
     const char *qemu;           /* default: the system's; see vm_qemu10() */
     const char *machine;        /* "q35" */

@@ -105,7 +105,7 @@ boot() {
         -object memory-backend-ram,id=m0,size=1G -object memory-backend-ram,id=m1,size=1G \
         -numa node,nodeid=0,cpus=0-1,memdev=m0 -numa node,nodeid=1,memdev=m1 \
         -numa dist,src=0,dst=1,val=20 \
-        -kernel "$KERNEL" -initrd "$dir/initrd" -append "console=ttyS0 panic=-1 quiet" \
+        -kernel "$KERNEL" -initrd "$dir/initrd" -append "console=ttyS0 panic=-1 no_timer_check quiet" \
         </dev/null 2>&1 | tr -d '\r'
 }
 

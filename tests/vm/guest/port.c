@@ -18,6 +18,19 @@
 static int port = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+static void write_all(const char *text, size_t n)
+{
+    while (n) {
+        ssize_t done = write(port, text, n);
+
+        if (done <= 0)
+            return;
+        text += done;
+        n -= (size_t)done;
+    }
+}
+
+/* A line that the guest had begun when it was reset ends here, and does not run into ours. */
 int open_port(const char *path)
 {
     struct termios t;
@@ -29,19 +42,8 @@ int open_port(const char *path)
         cfmakeraw(&t);
         tcsetattr(port, TCSANOW, &t);
     }
+    write_all("\n", 1);
     return port;
-}
-
-static void write_all(const char *text, size_t n)
-{
-    while (n) {
-        ssize_t done = write(port, text, n);
-
-        if (done <= 0)
-            return;
-        text += done;
-        n -= (size_t)done;
-    }
 }
 
 void say(const char *fmt, ...)
