@@ -217,18 +217,11 @@ static bool parse(int argc, char **argv)
 
 static bool put(JsonObject *o)
 {
-    const char *build = g_getenv("BUILD");
-    g_autofree char *directory = g_build_filename(build ? build : "build", "bench", NULL);
-    g_autofree char *path = g_build_filename(directory, "io.json", NULL), *text = NULL;
-    g_autoptr(JsonNode) root = json_node_init_object(json_node_alloc(), o);
-    g_autoptr(GError) error = NULL;
+    g_autofree char *path = bench_path("io.json");
+    bool written = bench_write(o, path);
 
-    text = json_to_string(root, TRUE);
-    g_mkdir_with_parents(directory, 0755);
-    if (!g_file_set_contents(path, text, -1, &error))
-        g_printerr("%s\n", error->message);
     g_print("%s\n", path);
-    return !error;
+    return written;
 }
 
 /* The lab keeps the files of VMs that ran outside of a test, so this is one. */

@@ -129,9 +129,8 @@ static void run_all(struct bench_report *r, bool quick, const char *only)
 int main(int argc, char **argv)
 {
     bool quick = argc > 1 && !strcmp(argv[1], "--quick");
-    const char *build = g_getenv("BUILD"), *only = g_getenv("ROW");
-    g_autofree char *path = g_strdup_printf("%s/bench/move%s.json", build ? build : "build",
-                                            quick ? "-quick" : "");
+    const char *only = g_getenv("ROW");
+    g_autofree char *path = bench_path(quick ? "move-quick.json" : "move.json");
     struct bench_report report;
 
     bench_report_begin(&report);

@@ -203,18 +203,11 @@ static JsonArray *run_guests(void)
 
 static bool put(JsonObject *o)
 {
-    const char *build = g_getenv("BUILD");
-    g_autofree char *directory = g_build_filename(build ? build : "build", "bench", NULL);
-    g_autofree char *path = g_build_filename(directory, "track.json", NULL), *text = NULL;
-    g_autoptr(JsonNode) root = json_node_init_object(json_node_alloc(), o);
-    g_autoptr(GError) error = NULL;
+    g_autofree char *path = bench_path("track.json");
+    bool written = bench_write(o, path);
 
-    text = json_to_string(root, TRUE);
-    g_mkdir_with_parents(directory, 0755);
-    if (!g_file_set_contents(path, text, -1, &error))
-        g_printerr("%s\n", error->message);
     g_print("%s: %u bars missed\n", path, misses);
-    return !error;
+    return written;
 }
 
 /* The lab keeps the files of VMs that ran outside of a test, so this is one. */

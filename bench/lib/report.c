@@ -221,21 +221,33 @@ JsonObject *bench_machine(void)
     return o;
 }
 
-bool bench_report_write(struct bench_report *r, const char *path)
+bool bench_write(JsonObject *o, const char *path)
 {
     g_autofree char *directory = g_path_get_dirname(path), *text = NULL;
-    g_autoptr(JsonNode) root = json_node_new(JSON_NODE_OBJECT);
+    g_autoptr(JsonNode) root = json_node_init_object(json_node_alloc(), o);
     g_autoptr(GError) error = NULL;
-    JsonObject *o = json_object_new();
 
-    json_object_set_object_member(o, "machine", bench_machine());
-    for (int i = 0; i < BENCH_KINDS; i++)
-        json_object_set_array_member(o, kind_names[i], g_steal_pointer(&r->list[i]));
-    json_node_take_object(root, o);
     text = json_to_string(root, TRUE);
     g_mkdir_with_parents(directory, 0755);
     if (g_file_set_contents(path, text, -1, &error))
         return true;
     g_printerr("%s\n", error->message);
     return false;
+}
+
+char *bench_path(const char *file)
+{
+    const char *build = g_getenv("BUILD");
+
+    return g_build_filename(build ? build : "build", "bench", file, NULL);
+}
+
+bool bench_report_write(struct bench_report *r, const char *path)
+{
+    g_autoptr(JsonObject) o = json_object_new();
+
+    json_object_set_object_member(o, "machine", bench_machine());
+    for (int i = 0; i < BENCH_KINDS; i++)
+        json_object_set_array_member(o, kind_names[i], g_steal_pointer(&r->list[i]));
+    return bench_write(o, path);
 }

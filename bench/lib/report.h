@@ -26,6 +26,12 @@ void bench_report_run(struct bench_report *r, const struct bench_row *row);
 /* Kernel, processor and load, for any report. */
 JsonObject *bench_machine(void);
 
+/* Where a benchmark's results go: FILE below build/bench; g_free() it. */
+char *bench_path(const char *file);
+
+/* Any report, into a file of which the directory need not be there; false if that cannot be, with a word why. */
+bool bench_write(JsonObject *o, const char *path);
+
 /* Frees what bench_report_begin() has made; false if the file cannot be written. */
 bool bench_report_write(struct bench_report *r, const char *path);
 
