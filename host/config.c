@@ -65,6 +65,11 @@ bool quota_parse(const char *text, struct quota *quota, GError **error)
                                     "it alone", text);
 }
 
+guint64 quota_in_bytes(const struct quota *quota, guint64 ram)
+{
+    return quota->bytes ? quota->bytes : (guint64)(quota->share * (double)ram);
+}
+
 /* --- [vm] ----------------------------------------------------------------------------------------- */
 
 static bool set_quota(struct vm_config *vm, const char *value, GError **error)
@@ -221,14 +226,24 @@ bool vm_config_set(struct vm_config *vm, const char *key, const char *value, GEr
     return FAIL(error, "unknown key '%s'", key);
 }
 
-static bool read_vm(GKeyFile *file, const char *group, struct vm_config *vm, GError **error)
+static bool set_vm_key(gpointer vm, const char *key, const char *value, GError **error)
+{
+    return vm_config_set(vm, key, value, error);
+}
+
+/* --- a group ---------------------------------------------------------------------------------------- */
+
+/* Hands each key of a group, and its value without blanks around it, to `set`. */
+static bool read_keys(GKeyFile *file, const char *group,
+                      bool (*set)(gpointer to, const char *key, const char *value, GError **error),
+                      gpointer to, GError **error)
 {
     g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
 
     for (char **k = keys; k && *k; k++) {
         g_autofree char *value = g_key_file_get_string(file, group, *k, error);
 
-        if (!value || !vm_config_set(vm, *k, g_strstrip(value), error))
+        if (!value || !set(to, *k, g_strstrip(value), error))
             return false;
     }
     return keys != NULL;
@@ -256,7 +271,7 @@ bool log_level_parse(const char *text, GLogLevelFlags *level, GError **error)
 }
 
 /* libvirt=off is like nothing at all. */
-static bool set_text(struct config *c, const char *key, char *value)
+static bool set_text(struct config *c, const char *key, const char *value)
 {
     const struct {
         const char *key;
@@ -275,37 +290,18 @@ static bool set_text(struct config *c, const char *key, char *value)
     return false;
 }
 
-static bool read_daemon(GKeyFile *file, const char *group, struct config *c, GError **error)
+static bool set_daemon_key(gpointer to, const char *key, const char *value, GError **error)
 {
-    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
+    struct config *c = to;
 
-    for (char **k = keys; k && *k; k++) {
-        g_autofree char *value = g_key_file_get_string(file, group, *k, error);
-
-        if (!value)
-            return false;
-        g_strstrip(value);
-        if (!strcmp(*k, "log-level")) {
-            if (!log_level_parse(value, &c->log_level, error))
-                return false;
-        } else if (!set_text(c, *k, value)) {
-            return FAIL(error, "unknown key '%s'", *k);
-        }
-    }
-    return keys != NULL;
+    if (!strcmp(key, "log-level"))
+        return log_level_parse(value, &c->log_level, error);
+    return set_text(c, key, value) || FAIL(error, "unknown key '%s'", key);
 }
 
-static bool read_host(GKeyFile *file, const char *group, struct config *c, GError **error)
+static bool set_host_key(gpointer host, const char *key, const char *value, GError **error)
 {
-    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
-
-    for (char **k = keys; k && *k; k++) {
-        g_autofree char *value = g_key_file_get_string(file, group, *k, error);
-
-        if (!value || !host_config_set(&c->host, *k, g_strstrip(value), error))
-            return false;
-    }
-    return keys != NULL;
+    return host_config_set(host, key, value, error);
 }
 
 static void tier_config_free(gpointer data)
@@ -333,8 +329,10 @@ static struct tier_config *tier_named(struct config *c, const char *name)
     return t;
 }
 
-static bool set_tier(struct tier_config *t, const char *key, const char *value, GError **error)
+static bool set_tier_key(gpointer tier, const char *key, const char *value, GError **error)
 {
+    struct tier_config *t = tier;
+
     if (!strcmp(key, "file"))
         return !strcmp(value, "memfd") ||
                FAIL(error, "file=%s: memfd is the only kind; for files elsewhere there is path=", value);
@@ -354,18 +352,11 @@ static bool set_tier(struct tier_config *t, const char *key, const char *value, 
 
 static bool read_tier(GKeyFile *file, const char *group, struct config *c, GError **error)
 {
-    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, error);
     struct tier_config *t = tier_named(c, group + strlen("tier "));
 
     if (strlen(t->name) > 15 || !t->name[0] || c->tiers->len > 2)
         return FAIL(error, "the tiers are dram and one slower one, with names of 1 to 15 characters");
-    for (char **k = keys; k && *k; k++) {
-        g_autofree char *value = g_key_file_get_string(file, group, *k, error);
-
-        if (!value || !set_tier(t, *k, g_strstrip(value), error))
-            return false;
-    }
-    return keys != NULL;
+    return read_keys(file, group, set_tier_key, t, error);
 }
 
 /* --- the file ----------------------------------------------------------------------------------------- */
@@ -416,16 +407,16 @@ static bool read_group(GKeyFile *file, const char *group, struct config *c, GErr
     struct vm_config vm = c->defaults;
 
     if (!strcmp(group, "daemon"))
-        return read_daemon(file, group, c, error);
+        return read_keys(file, group, set_daemon_key, c, error);
     if (!strcmp(group, "host"))
-        return read_host(file, group, c, error);
+        return read_keys(file, group, set_host_key, &c->host, error);
     if (g_str_has_prefix(group, "tier "))
         return read_tier(file, group, c, error);
     if (!strcmp(group, "vm default"))
         return true;                        /* read first, see read_groups() */
     if (!g_str_has_prefix(group, "vm "))
         return FAIL(error, "unknown group");
-    if (!read_vm(file, group, &vm, error))
+    if (!read_keys(file, group, set_vm_key, &vm, error))
         return false;
     g_hash_table_insert(c->vms, g_strdup(group + strlen("vm ")),
                         g_memdup2(&vm, sizeof(vm)));
@@ -437,7 +428,7 @@ static bool read_groups(GKeyFile *file, const char *path, struct config *c, GErr
     g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
 
     if (g_key_file_has_group(file, "vm default") &&
-        !read_vm(file, "vm default", &c->defaults, error)) {
+        !read_keys(file, "vm default", set_vm_key, &c->defaults, error)) {
         g_prefix_error(error, "%s: [vm default]: ", path);
         return false;
     }

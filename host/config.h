@@ -26,6 +26,7 @@ struct quota {
     double share;               /* 0..1; used where bytes is 0 */
 };
 bool quota_parse(const char *text, struct quota *quota, GError **error);
+guint64 quota_in_bytes(const struct quota *quota, guint64 ram);
 
 struct vm_config {
     struct quota quota;

@@ -8,37 +8,16 @@
 #include "host/libvirt-internal.h"
 #include "host/size.h"
 
-#include <numa.h>
-#include <string.h>
-#include <unistd.h>
-
-static guint64 bytes_of(const struct quota *q, guint64 ram)
-{
-    return q->bytes ? q->bytes : (guint64)(q->share * (double)ram);
-}
-
 static guint64 promised(const struct tiering *t, guint64 ram)
 {
-    guint64 min = bytes_of(&t->min, ram);
+    guint64 min = quota_in_bytes(&t->min, ram);
 
-    return min ? min : bytes_of(&t->max, ram);
+    return min ? min : quota_in_bytes(&t->max, ram);
 }
 
 static guint64 capacity(const struct daemon *d)
 {
-    const struct tier *dram = &d->tiers->tier[0];
-    guint64 bytes = 0;
-
-    if (d->pool)
-        return d->pool;
-    if (!dram->mask)
-        return (guint64)sysconf(_SC_PHYS_PAGES) * (guint64)sysconf(_SC_PAGESIZE);
-    for (int node = 0; node <= numa_max_node(); node++) {
-        long long size = numa_bitmask_isbitset(dram->mask, (unsigned)node) ? numa_node_size64(node, NULL) : 0;
-
-        bytes += size > 0 ? (guint64)size : 0;
-    }
-    return bytes;
+    return d->pool ? d->pool : tier_memory(&d->tiers->tier[0]);
 }
 
 /* VMs of no domain that we know: their quota is their promise. */

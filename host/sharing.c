@@ -17,25 +17,10 @@
 #include "host/daemon.h"
 #include "host/error.h"
 
-#include <numa.h>
-#include <string.h>
+#include <errno.h>
 
 #define PERIOD_S 1
 #define CURVE_ROUNDS 4          /* rounds between two curves */
-
-/* --- the pool ------------------------------------------------------------------------------------------- */
-
-static guint64 dram_of_nodes(const struct tier *t)
-{
-    guint64 sum = 0;
-
-    if (numa_available() < 0)
-        return (guint64)sysconf(_SC_PHYS_PAGES) * (guint64)sysconf(_SC_PAGESIZE);
-    for (int node = 0; node <= numa_max_node(); node++)
-        if (!t->mask || numa_bitmask_isbitset(t->mask, (unsigned)node))
-            sum += (guint64)MAX(numa_node_size64(node, NULL), 0);
-    return sum;
-}
 
 /* --- shares ------------------------------------------------------------------------------------------- */
 
@@ -210,7 +195,7 @@ void sharing_note_curve(struct vm *vm)
 bool sharing_start(struct daemon *d, GError **error)
 {
     const struct host_config *h = &d->config->host;
-    guint64 all = h->reserve ? dram_of_nodes(&d->tiers->tier[0]) : 0;
+    guint64 all = h->reserve ? tier_memory(&d->tiers->tier[0]) : 0;
 
     if (h->arbiter == ARBITER_OFF || (!h->dram && !h->reserve))
         return true;

@@ -138,6 +138,18 @@ void tiers_free(struct tiers *tiers)
     g_free(tiers);
 }
 
+guint64 tier_memory(const struct tier *tier)
+{
+    guint64 sum = 0;
+
+    if (!tier->mask)
+        return (guint64)sysconf(_SC_PHYS_PAGES) * (guint64)sysconf(_SC_PAGESIZE);
+    for (int node = 0; node <= numa_max_node(); node++)
+        if (numa_bitmask_isbitset(tier->mask, (unsigned)node))
+            sum += (guint64)MAX(numa_node_size64(node, NULL), 0);
+    return sum;
+}
+
 /* --- files ------------------------------------------------------------------------------------------- */
 
 static bool bind_file(const struct tier *t, int fd, guint64 base, guint64 length)

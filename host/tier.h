@@ -32,6 +32,9 @@ struct tiers {
 struct tiers *tiers_new(const struct config *config, GError **error);
 void tiers_free(struct tiers *tiers);
 
+/* Bytes of memory that the tier's nodes have, in use or not; all of the host's if it is bound to none. */
+guint64 tier_memory(const struct tier *tier);
+
 /*
  * Makes the file that holds a block of a VM on a tier, with pages like those of the block's file in
  * dram, bound to the tier's nodes: a descriptor, and where in the file the block's area begins. What

@@ -116,11 +116,6 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     return vm;
 }
 
-static guint64 quota_in_bytes(const struct quota *q, guint64 ram)
-{
-    return q->bytes ? q->bytes : (guint64)(q->share * (double)ram);
-}
-
 guint64 vm_limit(const struct vm *vm, const struct vm_settings *settings, guint64 ram)
 {
     guint64 bytes = settings->quota_bytes;
