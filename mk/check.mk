@@ -46,8 +46,8 @@ selected = $(strip $(if $(T),$(foreach t,$(TESTS_OF),$(if $(findstring $(T),$(t)
 
 STAGE_OPTIONS_unit := --jobs $(UNIT_JOBS)
 STAGE_OPTIONS_asan := --jobs $(UNIT_JOBS) --slow 3
-STAGE_OPTIONS_vm    = --jobs $(JOBS) --kernel-log
-STAGE_OPTIONS_libvirt := --kernel-log
+STAGE_OPTIONS_vm    = --jobs $(JOBS) --slow 3 --kernel-log
+STAGE_OPTIONS_libvirt := --slow 3 --kernel-log
 
 # One run of the driver over the stages in $(1), so that there is one verdict.
 drive = tests/run-tests $(foreach s,$(1),$(if $(call selected,$(s)),--stage $(s) $(STAGE_OPTIONS_$(s)) $(call selected,$(s))))

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Run every fuzz target for $FUZZ_SECONDS (20) on its corpus; one TAP point each.
+# Run every fuzz target for $FUZZ_SECONDS (20) on its corpus, as many at a time as there are
+# processors; one TAP point each.
 #
 # Seeds are in tests/fuzz/corpus/NAME/ and never written to: what the engine finds goes to
 # $BUILD/fuzz/corpus/NAME/. An input that crashes is left in $BUILD/fuzz/ under the name that the
@@ -25,7 +26,13 @@ fuzz() {
         -artifact_prefix="$BUILD/fuzz/$name-" "$found"
     [ ! -d "$seeds" ] || set -- "$@" "$seeds"
     "$BUILD/fuzz/tests/fuzz/$name" "$@" >"$BUILD/fuzz/$name.log" 2>&1
+    echo $? >"$BUILD/fuzz/$name.status"
 }
+
+if [ "${1-}" = --one ]; then
+    fuzz "${2##*/}"
+    exit 0
+fi
 
 mapfile -t programs < <(targets)
 [ ${#programs[@]} -gt 0 ] || {
@@ -33,9 +40,11 @@ mapfile -t programs < <(targets)
     exit 0
 }
 echo "1..${#programs[@]}"
+rm -f "$BUILD"/fuzz/fuzz-*.status
+printf '%s\0' "${programs[@]}" | xargs -0 -P "$(nproc)" -n 1 "$0" --one
 for i in "${!programs[@]}"; do
     name=${programs[i]##*/}
-    if fuzz "$name"; then
+    if [ "$(cat "$BUILD/fuzz/$name.status" 2>/dev/null)" = 0 ]; then
         echo "ok $((i + 1)) - $name"
         grep -E 'number_of_executed_units|inputs$' "$BUILD/fuzz/$name.log" | sed 's/^/# /'
     else

@@ -198,7 +198,7 @@ static bool guest_stopped(struct diskvm *d)
 /* A machine that is very busy may make a request take that long. */
 static enum disk_state stalled(struct diskvm *d, uint64_t ops)
 {
-    double end = lab_now() + PATIENCE_S;
+    double end = lab_deadline(PATIENCE_S);
 
     while (!guest_stopped(d)) {
         if (diskvm_count(d, "DISK").ops != ops)

@@ -172,7 +172,7 @@ static bool wait_news(struct guest *g, gint64 end)
 
 static gint64 deadline(double timeout)
 {
-    return g_get_monotonic_time() + (gint64)(timeout * 1e6);
+    return (gint64)(lab_deadline(timeout) * 1e6);
 }
 
 char *guest_wait_line(struct guest *g, const char *prefix, double timeout)
@@ -266,6 +266,7 @@ void guest_reset_gap(struct guest *g)
     g_mutex_lock(&g->lock);
     g->longest_gap = 0;
     g_mutex_unlock(&g->lock);
+    lab_reset_delay();
 }
 
 /* --- commands with an answer ---------------------------------------------------------------- */

@@ -93,7 +93,7 @@ struct qmp *qmp_open(const char *path, struct child *server, double timeout)
     qmp->fd = fd;
     qmp->input = g_string_new(NULL);
     g_queue_init(&qmp->events);
-    g_autoptr(JsonObject) greeting = read_message(qmp, lab_now() + timeout);
+    g_autoptr(JsonObject) greeting = read_message(qmp, lab_deadline(timeout));
 
     if (!greeting || !json_object_has_member(greeting, "QMP"))
         g_error("no QMP greeting at %s", path);
@@ -188,7 +188,7 @@ JsonObject *qmp_raw(struct qmp *qmp, const char *line, double timeout)
 {
     send_text(qmp, line);
     send_text(qmp, "\n");
-    return read_reply(qmp, lab_now() + timeout);
+    return read_reply(qmp, lab_deadline(timeout));
 }
 
 /* --- events --------------------------------------------------------------------------------- */
@@ -202,7 +202,7 @@ static JsonObject *next_event(struct qmp *qmp, double end)
 
 JsonObject *qmp_wait_event(struct qmp *qmp, const char *name, double timeout)
 {
-    double end = lab_now() + timeout;
+    double end = lab_deadline(timeout);
     JsonObject *event;
 
     while ((event = next_event(qmp, end))) {

@@ -144,6 +144,11 @@ double lab_now(void)
     return (double)g_get_monotonic_time() / 1e6;
 }
 
+double lab_deadline(double timeout)
+{
+    return lab_now() + timeout * LAB_PATIENCE;
+}
+
 void lab_sleep(double seconds)
 {
     g_usleep((gulong)(seconds * 1e6));
@@ -151,7 +156,7 @@ void lab_sleep(double seconds)
 
 bool lab_wait(bool (*ready)(void *arg), void *arg, double timeout)
 {
-    double end = lab_now() + timeout;
+    double end = lab_deadline(timeout);
 
     while (!ready(arg)) {
         if (lab_now() > end)

@@ -50,7 +50,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Lab, lab_free)
 char *lab_path(const struct lab *lab, const char *name);
 char *lab_built(const char *name);              /* $BUILD/name */
 void lab_watch_log(const char *path);           /* dump this file, too, when a test fails */
-double lab_now(void);
+double lab_now(void);               /* seconds, monotonic */
+/*
+ * When a wait is over. What tests ask for is what a machine with little else to do needs, with some room;
+ * they get LAB_PATIENCE times as long, as those where tests run may be busy, and waiting is free where
+ * things come to pass.
+ */
+#define LAB_PATIENCE 3
+double lab_deadline(double timeout);
+/* How late the machine was at worst, in ms, to run a thread that was ready since the last reset. */
+double lab_longest_delay(void);
+void lab_reset_delay(void);
 void lab_sleep(double seconds);
 /* Calls `ready` every 20 ms until it says yes (true) or the time is over (false). */
 bool lab_wait(bool (*ready)(void *arg), void *arg, double timeout);
@@ -104,7 +114,7 @@ GArray *guest_hot(struct guest *guest, unsigned phase, double timeout);
 char *guest_beat(struct guest *guest, double timeout);      /* a beat that comes from now on */
 /* Host time in ms: the longest between two beats since the start or guest_reset_gap(). */
 double guest_longest_gap(struct guest *guest);
-void guest_reset_gap(struct guest *guest);
+void guest_reset_gap(struct guest *guest);                  /* and lab_reset_delay() */
 /* Commands, and what follows from them. */
 uint64_t guest_sweep(struct guest *guest, double timeout);  /* pages that are bad */
 GArray *guest_shift(struct guest *guest, double timeout);   /* the new hot set */

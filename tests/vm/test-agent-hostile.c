@@ -94,7 +94,7 @@ static bool say(struct liar *l, enum vta_type type, struct vta_frame *f, gsize l
 /* The next frame of this type, others are passed over; false: none came. */
 static bool hear(struct liar *l, enum vta_type type, double timeout)
 {
-    double end = lab_now() + timeout;
+    double end = lab_deadline(timeout);
     guint8 bytes[512];
 
     while (lab_now() < end) {

@@ -77,7 +77,7 @@ static void check_moved(struct diskvm *d, uint64_t since)
 static void wait_other(struct diskvm *d, uint64_t more)
 {
     uint64_t goal = diskvm_count(d, "OTHER").ops + more;
-    double end = lab_now() + JOB_S;
+    double end = lab_deadline(JOB_S);
 
     while (diskvm_count(d, "OTHER").ops < goal)
         if (lab_now() > end)

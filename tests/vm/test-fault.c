@@ -24,7 +24,6 @@
 #define HIGH (128 * MIB)
 #define HIT_S 20.0                  /* until a point is passed */
 #define RESUME_S 20.0               /* until the daemon moves again; one round usually */
-#define HANG_MS 2500.0              /* what is no busy machine any more, but a guest that hangs */
 #define LINK "vmtier"               /* QEMU's thread that talks to the daemon */
 
 static struct faults *faults;
@@ -150,7 +149,7 @@ static void check_guest(const char *kind, const char *rules)
     gap = MAX(gap, guest_longest_gap(guest->vm->guest));
     g_assert_cmpuint(guest_number(beat, "bad"), ==, 0);
     g_assert_true(child_alive(guest->vm->qemu));
-    g_assert_cmpfloat(gap, <=, HANG_MS);
+    g_assert_cmpfloat(gap, <=, GAP_MS);
     record(kind, rules, resumed, gap);
 }
 
@@ -162,7 +161,7 @@ static void sweep_guest(void)
 /* Waits until the point acts, while moves are asked for again and again. */
 static void wait_for_hit(const char *point, unsigned nth, const char *thread)
 {
-    double end = lab_now() + HIT_S + nth;
+    double end = lab_deadline(HIT_S + nth);
 
     while (!faults_wait(faults, point, thread, 0.3)) {
         if (lab_now() > end)
@@ -280,7 +279,7 @@ static void die_at_own_step(guint which)
 
     start_gap();
     faults_set(faults, rules);
-    for (double end = lab_now() + HIT_S; child_alive(guest->daemon->process); lab_sleep(0.1)) {
+    for (double end = lab_deadline(HIT_S); child_alive(guest->daemon->process); lab_sleep(0.1)) {
         if (lab_now() > end)
             g_error("%s: never came to pass", rules);
         if (!attach)
@@ -329,7 +328,7 @@ static void fail_and_go_on(guint which)
 
     start_gap();
     faults_set(faults, rules);
-    for (double end = lab_now() + HIT_S; !faults_count(faults, point); lab_sleep(0.1)) {
+    for (double end = lab_deadline(HIT_S); !faults_count(faults, point); lab_sleep(0.1)) {
         if (lab_now() > end)
             g_error("%s: never came to pass", rules);
         ask_for_moves();
@@ -534,7 +533,7 @@ static void attach_despite(guint which)
     ensure_rig();
     faults_set(faults, rules);
     rig_start_vm(rig, (struct vm_options){ 0 });
-    for (double end = lab_now() + HIT_S; !faults_count(faults, point); lab_sleep(0.05))
+    for (double end = lab_deadline(HIT_S); !faults_count(faults, point); lab_sleep(0.05))
         if (lab_now() > end)
             g_error("%s: never came to pass", rules);
     if (strstr(rules, "=kill"))

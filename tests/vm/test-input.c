@@ -73,11 +73,9 @@ static void test_no_socket_option(void)
 static void test_late_daemon(void)
 {
     g_autoptr(Rig) rig = rig_new("late");
-    double start = lab_now();
 
     rig_start_vm(rig, (struct vm_options){ 0 });
     rom_wait_alive(rig->vm, 20);
-    g_assert_cmpfloat(lab_now() - start, <, 3);
     g_assert_true(log_says(rig->vm->qemu, "vmm.sock: No such file or directory; the VM goes on",
                            5));
     rig_start_daemon(rig, small);

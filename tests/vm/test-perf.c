@@ -119,10 +119,10 @@ static void look(struct live *l)
 
 static void collect(struct live *l)
 {
-    gint64 until = g_get_monotonic_time() + 40 * G_USEC_PER_SEC;
+    double until = lab_deadline(40);
 
     l->inside = l->right = l->unknown = l->wrong = l->same_page = l->other_page = 0;
-    while (l->inside < SAMPLES && g_get_monotonic_time() < until)
+    while (l->inside < SAMPLES && lab_now() < until)
         look(l);
 }
 
@@ -138,12 +138,12 @@ static guint64 pages_known(const struct live *l)
 static void move(struct live *l, guint granules)
 {
     guint64 known = pages_known(l);
-    gint64 until = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    double until = lab_deadline(20);
 
     rig_move(l->rig, spun.base, granules * GRANULE, "cxl");
     for (guint32 g = 0; g < granules; g++)
         rmap_moved(l->map, (guint32)(spun.base / GRANULE) + g);
-    while (pages_known(l) < known / 100 * 99 && g_get_monotonic_time() < until)
+    while (pages_known(l) < known / 100 * 99 && lab_now() < until)
         look(l);
     g_assert_cmpuint(l->wrong, ==, 0);
 }

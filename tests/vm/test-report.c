@@ -102,7 +102,7 @@ static gint64 number(struct rig *rig, const char *key)
 /* Pushes several times a second, as a driver would, until all of the hot set is in DRAM. */
 static void follow(struct rig *rig, enum space space, unsigned first)
 {
-    double until = lab_now() + 30;
+    double until = lab_deadline(30);
 
     while (!are_in_dram(rig, first)) {
         if (lab_now() > until)

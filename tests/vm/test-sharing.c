@@ -56,7 +56,7 @@ static void check_bounds(struct rig *rig)
 /* `name` gets so much dram; all the way there the bounds hold. */
 static void await(struct rig *rig, const char *name, gint64 least)
 {
-    double end = lab_now() + ANSWER;
+    double end = lab_deadline(ANSWER);
 
     while (dram_of(rig, name) < least) {
         if (lab_now() > end)
@@ -77,7 +77,7 @@ static bool is_tiering(struct rig *rig, const char *name)
 static struct vm *start_vm(struct rig *rig, const char *name)
 {
     struct vm *vm = rig_another_vm(rig, name, (struct vm_options){ 0 });
-    double end = lab_now() + ANSWER;
+    double end = lab_deadline(ANSWER);
 
     rom_wait_alive(vm, 20);
     while (!is_tiering(rig, name) || number(rig, name, "quota.now_bytes") < (gint64)LEAST) {
@@ -144,7 +144,7 @@ static void test_guarantees(void)
     json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-quota", "{\"vm\":\"b\",\"min\":%llu}",
                            32 * MIB));
     g_assert_cmpint(number(rig, "b", "quota.min_bytes"), ==, 32 * MIB);
-    for (double end = lab_now() + ANSWER; number(rig, "b", "quota.now_bytes") < (gint64)(32 * MIB);
+    for (double end = lab_deadline(ANSWER); number(rig, "b", "quota.now_bytes") < (gint64)(32 * MIB);
          lab_sleep(.2))
         g_assert_cmpfloat(lab_now(), <, end);
     check_bounds(rig);

@@ -224,7 +224,7 @@ void tiered_check(struct tiered *t, double timeout)
     double start = lab_now();
     char *fault;
 
-    while ((fault = fault_of(t)) && lab_now() < start + timeout) {
+    while ((fault = fault_of(t)) && lab_now() < start + LAB_PATIENCE * timeout) {
         g_free(fault);
         lab_sleep(0.05);
     }
