@@ -31,6 +31,7 @@ struct diskvm {
     struct pusher *pusher;          /* does not move yet; NULL without a plugin */
     struct vm *vm;
     struct child *nbd;
+    char *console;                  /* without the fence: what the guest's kernel says */
 };
 
 /* A file of DISK_BYTES with every sector signed, as the guest expects it. */
@@ -41,7 +42,10 @@ bool diskvm_can_direct(const char *path);       /* is there O_DIRECT on this fil
 bool diskvm_start(struct diskvm *d, const char *name, const struct diskvm_options *options);
 void diskvm_end(struct diskvm *d);              /* asserts that no move has failed */
 
-/* What the guest says of a disk, from now on: "DISK" is /dev/vda, "OTHER" /dev/vdb. */
+/*
+ * What the guest says of a disk, from now on: "DISK" is /dev/vda, "OTHER" /dev/vdb. Without the fence, a kernel
+ * that was hit counts as a bad sector.
+ */
 struct disk_count {
     uint64_t ops, bad;              /* reads; sectors */
 };
