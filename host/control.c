@@ -17,7 +17,6 @@ struct vm *daemon_vm_arg(JsonObject *args, struct daemon *d, GError **error)
 static void emit_change(struct vm *vm, const char *event, const char *key, gint64 number,
                         const char *text)
 {
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
     JsonObject *data = json_object_new();
 
     json_object_set_string_member(data, "vm", vm->name);
@@ -25,8 +24,7 @@ static void emit_change(struct vm *vm, const char *event, const char *key, gint6
         json_object_set_string_member(data, key, text);
     else
         json_object_set_int_member(data, key, number);
-    json_node_take_object(node, data);
-    qmp_server_emit(vm->daemon->qmp, event, node);
+    daemon_tell(vm->daemon, event, data);
 }
 
 /* --- queries ------------------------------------------------------------------------------------------- */

@@ -6,7 +6,7 @@
 # A file that passed is not looked at again until it, a header of the project that it includes, the
 # configuration or clang-tidy changes: build/lint/tidy/ has an empty file named by the hash of these.
 #
-# timeout: 600
+# timeout: 1200
 set -u
 . tests/lint/common
 
