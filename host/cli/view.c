@@ -4,6 +4,7 @@
 
 #include "host/cli/format.h"
 #include "host/cli/json.h"
+#include "host/cli/view-agent.h"
 
 #define BAR_CELLS 10
 
@@ -415,6 +416,7 @@ static void vm_pairs(struct fmt_table *table, JsonObject *vm)
     }
     pair(table, "rate limit", rate_text(vm));
     pair(table, "rounds", rounds_text(vm));
+    view_agent(vm, table);
 }
 
 void view_vm(JsonObject *vm, GString *out)

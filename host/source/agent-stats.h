@@ -15,7 +15,7 @@ struct agent_stats {
     char channel[VTA_TEXT];     /* the socket's path, or what is wrong with it */
     char name[VTA_TEXT];        /* what the agent says it is */
     char reason[VTA_TEXT];      /* why it is or was muted, or not understood */
-    guint32 version;
+    guint32 version, features;  /* features: that both know */
     guint64 frames, bytes, ranges;
     guint64 garbage_bytes, bad_frames, unknown_frames, replayed_frames;
     guint64 outside_ranges;     /* not in RAM, or nonsense */

@@ -24,6 +24,18 @@ static void put_text(JsonObject *o, const char *key, const char *value)
         json_object_set_null_member(o, key);
 }
 
+static JsonArray *features_of(guint32 features)
+{
+    static const char *const names[] = { "ask", "shares", "pin" };
+    static_assert(VTA_F_ALL == (1 << G_N_ELEMENTS(names)) - 1, "a feature has no name");
+    JsonArray *list = json_array_new();
+
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
+        if (features >> i & 1)
+            json_array_add_string_element(list, names[i]);
+    return list;
+}
+
 JsonObject *agent_view(const struct agent_stats *s)
 {
     JsonObject *o = json_object_new();
@@ -36,6 +48,7 @@ JsonObject *agent_view(const struct agent_stats *s)
     put_text(o, "name", s->name);
     put_text(o, "reason", s->reason);
     json_object_set_int_member(o, "version", s->version);
+    json_object_set_array_member(o, "features", features_of(s->features));
     for (gsize i = 0; i < G_N_ELEMENTS(numbers); i++)
         json_object_set_int_member(o, numbers[i].key,
                                    (gint64)G_STRUCT_MEMBER(guint64, s, numbers[i].at));

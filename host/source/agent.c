@@ -85,6 +85,11 @@ struct agent {
 
 /* --- to the guest ----------------------------------------------------------------------------------- */
 
+static bool both_know(const struct agent *a, guint32 feature)
+{
+    return a->stats->hello && (a->stats->features & feature);
+}
+
 static void tell(struct agent *a, enum vta_type type, struct vta_frame *f, gsize length)
 {
     if (a->link.fd >= 0)
@@ -104,7 +109,8 @@ static void ask_for_report(struct agent *a)
 {
     struct vta_frame f = { .ask = { (1u << VTA_KIND_END) - 2, 0 } };
 
-    tell(a, VTA_ASK, &f, sizeof(f.ask));
+    if (!a->stats->hello || both_know(a, VTA_F_ASK))
+        tell(a, VTA_ASK, &f, sizeof(f.ask));
 }
 
 static void tell_shares(struct vm *vm, struct agent *a)
@@ -198,6 +204,7 @@ static void take_hello(struct vm *vm, struct agent *a, const struct vta_frame *f
 
     a->peer_seq = f->h.seq;
     a->stats->version = h->version;
+    a->stats->features = h->features & VTA_F_ALL;
     vm_clean_text(a->stats->name, h->name, sizeof(a->stats->name));
     if (h->version < VTA_VERSION_MIN || h->version_min > VTA_VERSION) {
         g_snprintf(a->stats->reason, sizeof(a->stats->reason), "the agent speaks versions %d to %d, "
@@ -267,7 +274,8 @@ static void take_hints(struct vm *vm, struct agent *a, struct vta_frame *f)
     offend(a, OFF_RATE, sent);
     n = (guint32)vta_ranges_merge(f->hints.range, sent);
     for (guint32 i = 0; i < n; i++)
-        say_range(vm, a, &f->hints.range[i], f->hints.report);
+        if (f->hints.range[i].kind != VTA_PIN || both_know(a, VTA_F_PIN))
+            say_range(vm, a, &f->hints.range[i], f->hints.report);
     a->stats->ranges += sent;
     source_count(vm, SRC_AGENT, sent, 0, 0);
 }
@@ -448,7 +456,7 @@ static void judge(struct vm *vm, struct agent *a)
     if (quota != a->was_quota && a->stats->hello)
         ask_for_report(a);
     a->was_quota = quota;
-    if (a->stats->hello && vm->clock - a->shares_s >= SHARES_S) {
+    if (both_know(a, VTA_F_SHARES) && vm->clock - a->shares_s >= SHARES_S) {
         a->shares_s = vm->clock;
         tell_shares(vm, a);
     }

@@ -39,7 +39,11 @@ static const char vm_json[] =
     "{'name':'dram','kind':'memfd','page_bytes':4096,'offset':0,'mapped_bytes':251658240,"
     "'huge_bytes':62914560,'note':null},{'name':'cxl','kind':'tmpfs, huge=advise','page_bytes':4096,"
     "'offset':2097152,'mapped_bytes':null,'huge_bytes':null,'note':'no 2 MiB pages: why'}],"
-    "'hint':'add align=2M'}],'attached_s':61}";
+    "'hint':'add align=2M'}],'attached_s':61,"
+    "'agent':{'connected':true,'speaks':true,'muted':false,'mutes':2,'channel':'/run/a','name':'vmtier-agent 1',"
+    "'version':1,'features':['ask','pin'],'frames':9,'ranges':77,'replayed_frames':3,'free_bytes':8388608,"
+    "'free_dram_bytes':0,'cold_bytes':0,'hot_bytes':2097152,'pinned_bytes':4194304,'pinned_dram_bytes':2097152,"
+    "'pin_most_bytes':4194304,'pin_refused_bytes':6291456}}";
 
 static const char status_json[] =
     "{'version':'0.1.0','pid':7,'uptime_s':3,'userfaultfd':{'available':true},'tiers':["
@@ -271,6 +275,13 @@ static const struct command_case cases[] = {
       "ram0, dram: memfd; 240 MiB mapped, 25 % of it by 2 MiB or more\n", NULL },
     { "status-vm-note", "status web1", 0, "ram0, cxl: tmpfs, huge=advise; no 2 MiB pages: why\n", NULL },
     { "status-vm-hint", "status web1", 0, "\n  hint: add align=2M\n", NULL },
+    { "status-vm-agent", "status web1", 0, "vmtier-agent 1: protocol 1 with ask, pin\n", NULL },
+    { "status-vm-agent-came", "status web1", 0,
+      "9 frames with 77 ranges came, 3 frames sent before; muted 2 times\n", NULL },
+    { "status-vm-agent-hints", "status web1", 0, "free 8 MiB (0 B of it in DRAM), cold 0 B, hot 2 MiB\n", NULL },
+    { "status-vm-agent-pins", "status web1", 0,
+      "pinned 4 MiB (2 MiB of it in DRAM) of at most 4 MiB, refused 6 MiB\n", NULL },
+    { "status-vm-agent-json", "status web1 --json", 0, "\"pin_refused_bytes\" : 6291456", NULL },
     { "status-json", "status --json", 0, "\"bytes_used\" : 251658240", NULL },
     { "status-vm-json", "--json status web1", 0, "\"accel\" : \"tcg\"", NULL },
     { "status-no-vm", "status nope", 4, NULL, "no VM \"nope\"" },
