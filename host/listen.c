@@ -317,6 +317,22 @@ static bool give_to_group(const char *path, const char *name, GError **error)
     return true;
 }
 
+/*
+ * Where QEMUs make the sockets of their agents' channels, unless told otherwise: whoever may speak to us may.
+ * Nobody can put a socket in another's place; whose it is we ask the kernel when we connect (agent-link.c).
+ */
+static void make_agent_directory(const struct daemon *d)
+{
+    g_autofree char *dir = g_path_get_dirname(d->config->vmm_socket);
+    g_autofree char *path = g_build_filename(dir, "agent", NULL);
+    g_autoptr(GError) error = NULL;
+
+    if ((mkdir(path, 0700) && errno != EEXIST) || chmod(path, d->config->vmm_group ? 01770 : 0755))
+        g_warning("%s, for the agents' channels: %s", path, g_strerror(errno));
+    else if (!give_to_group(path, d->config->vmm_group, &error))
+        g_warning("%s", error->message);
+}
+
 bool daemon_listen(struct daemon *d, GError **error)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -337,6 +353,7 @@ bool daemon_listen(struct daemon *d, GError **error)
     }
     if (!give_to_group(a.sun_path, d->config->vmm_group, error))
         return false;
+    make_agent_directory(d);
     if (!guests)
         guests = g_ptr_array_new();
     d->knocks = g_unix_fd_add(d->listener, G_IO_IN, knock, d);

@@ -108,7 +108,7 @@ static void wait_guest_says(const char *text, double timeout)
 static void write_config(struct lab *lab)
 {
     g_autofree char *path = lab_path(lab, "vmtierd.conf");
-    g_autofree char *pattern = lab_path(lab, "%n.agent");
+    g_autofree char *pattern = lab_path(lab, "agent/%n.sock");
     g_autofree char *absolute = g_canonicalize_filename(pattern, NULL);
     g_autofree char *text = g_strdup_printf("[vm default]\nagent=%s\n", absolute);
 
@@ -123,7 +123,7 @@ static void boot(void)
     t->lab = lab_new("agent");
     t->name = "vm";
     t->quota = 160 * MIB;
-    channel = lab_path(t->lab, "vm.agent");
+    channel = lab_path(t->lab, "agent/vm.sock");        /* in the daemon's directory for them */
     chardev = g_strdup_printf("socket,id=agent,path=%s,server=on,wait=off", channel);
     const char *extra[] = {
         "-device", "virtio-serial-pci", "-chardev", chardev,
