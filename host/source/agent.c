@@ -5,9 +5,9 @@
  *
  * How it works. In each round what has come is read, up to READ_MOST, and decoded; ranges go into a table
  * by granule (agent-table.c). Once a second each granule is judged: hot ones give heat its hints, as so many
- * accesses of a granule that is as hot as the VM's hot ones are; free, cold and pinned ones become wishes
- * (policy/wish.h), which placement respects. Back to the guest go credits, one for each frame, and from time
- * to time how much of it is in which tier.
+ * accesses of a granule that is as hot as the VM's hot ones are (agent-heat.c); free, cold and pinned ones
+ * become wishes (policy/wish.h), which placement respects. Back to the guest go credits, one for each frame,
+ * and from time to time how much of it is in which tier.
  *
  * What a hint can do at worst. It changes which of the VM's own granules have the VM's dram; quota and rate
  * are not its business. Pins are taken up to PIN_SHARE of the quota, in the order of addresses, so that
@@ -31,6 +31,7 @@
  * FORGIVE_S.
  */
 #include "host/source/source.h"
+#include "host/source/agent-heat.h"
 #include "host/source/agent-link.h"
 #include "host/source/agent-table.h"
 #include "common/agent-ranges.h"
@@ -48,7 +49,6 @@
 #define MUTE_FIRST  5.0
 #define MUTE_MOST   320.0
 #define FORGIVE_S   600.0
-#define HEAT_LEAST  1000.0      /* accesses a second of a hot granule, if nothing is known of any */
 
 /* Offences, and how many of them in a second are too many. */
 enum offence { OFF_GARBAGE, OFF_REPLAY, OFF_OUTSIDE, OFF_RATE, OFF_CREDIT, OFF_HELLO, OFF_END };
@@ -78,8 +78,7 @@ struct agent {
     guint32 work;               /* granules that may still be touched in this round */
     double judged_s, shares_s;
     guint64 was_quota, refused;
-    double *hot;                /* [hot_n] of each granule as judged: 0..1 */
-    guint32 hot_n;
+    struct agent_heat heat;
     GBytes *slots;              /* the memslots as of which all this is */
 };
 
@@ -105,6 +104,7 @@ static void tell_notice(struct agent *a, enum vta_type type, guint32 code, doubl
     tell(a, type, &f, sizeof(f.notice));
 }
 
+/* Of one that we do not know, so that it says hello: it skips what it does not know. */
 static void ask_for_report(struct agent *a)
 {
     struct vta_frame f = { .ask = { (1u << VTA_KIND_END) - 2, 0 } };
@@ -146,7 +146,7 @@ static void give_credits(struct agent *a)
 static void forget_all(struct vm *vm, struct agent *a)
 {
     agent_table_clear(&a->table);
-    memset(a->hot, 0, a->hot_n * sizeof(a->hot[0]));
+    agent_heat_forget(&a->heat);
     for (guint32 g = 0; g < vm->wishes.n; g++)
         wish_set(&vm->wishes, g, WISH_NONE);
 }
@@ -353,25 +353,6 @@ static void read_some(struct vm *vm, struct agent *a)
 
 /* --- what it comes to ------------------------------------------------------------------------------- */
 
-/* The mean heat of the hot: of granules above twice the mean of all. In accesses per second. */
-static double hot_rate(const struct vm *vm)
-{
-    double sum = 0, hot = 0;
-    guint32 n_hot = 0;
-
-    for (guint32 g = 0; g < vm->ledger.n; g++)
-        sum += heat_rate(&vm->heat, g).rate;
-    for (guint32 g = 0; g < vm->ledger.n; g++) {
-        double rate = heat_rate(&vm->heat, g).rate;
-
-        if (rate > 2 * sum / vm->ledger.n) {
-            hot += rate;
-            n_hot++;
-        }
-    }
-    return MAX((n_hot ? hot / n_hot : 4 * sum / MAX(vm->ledger.n, 1)), HEAT_LEAST);
-}
-
 static void tell_refused(struct vm *vm, struct agent *a, guint64 asked)
 {
     struct vta_frame f = { .refused = { asked, a->stats->pin_most_bytes, "" } };
@@ -409,7 +390,7 @@ static void judge_all(struct vm *vm, struct agent *a)
             dram[v.kind] += granule;
         if (wish_of(&vm->wishes, g) != wish_for[v.kind])
             wish_set(&vm->wishes, g, wish_for[v.kind]);
-        a->hot[g] = v.kind == VTA_HOT ? v.heat : 0;
+        a->heat.said[g] = v.kind == VTA_HOT ? (float)v.heat : 0;
     }
     a->stats->free_bytes = bytes[VTA_FREE];
     a->stats->cold_bytes = bytes[VTA_COLD];
@@ -421,38 +402,25 @@ static void judge_all(struct vm *vm, struct agent *a)
     tell_refused(vm, a, bytes[VTA_PIN]);
 }
 
-static void give_heat(struct vm *vm, struct agent *a, double seconds)
-{
-    double accesses = a->stats->hot_bytes ? hot_rate(vm) * seconds : 0;
-
-    for (guint32 g = 0; accesses > 0 && g < a->hot_n; g++)
-        if (a->hot[g] > 0)
-            source_observe(vm, SRC_AGENT, g, a->hot[g] * accesses, seconds);
-}
-
 static void make_room(struct vm *vm, struct agent *a)
 {
     guint32 n = vm->ledger.n;
 
-    if (n <= a->hot_n)
-        return;
     agent_table_resize(&a->table, n);
+    agent_heat_resize(&a->heat, n);
     wishes_resize(&vm->wishes, n);
-    a->hot = g_renew(double, a->hot, n);
-    memset(a->hot + a->hot_n, 0, (n - a->hot_n) * sizeof(a->hot[0]));
-    a->hot_n = n;
 }
 
 static void judge(struct vm *vm, struct agent *a)
 {
-    double seconds = MIN(vm->clock - a->judged_s, 5 * JUDGE_S);
+    double seconds = vm->clock - a->judged_s;
     guint64 quota = vm_quota(vm, &vm->now, vm->stats.ram_bytes);
 
     if (vm->clock - a->judged_s < JUDGE_S)
         return;
     a->judged_s = vm->clock;
     judge_all(vm, a);
-    give_heat(vm, a, seconds);
+    agent_heat_tell(&a->heat, vm, seconds);
     if (quota != a->was_quota && a->stats->hello)
         ask_for_report(a);
     a->was_quota = quota;
@@ -493,7 +461,7 @@ static void stop(struct vm *vm)
         agent_link_close(&a->link, 0);
     agent_table_free(&a->table);
     g_clear_pointer(&a->slots, g_bytes_unref);
-    g_free(a->hot);
+    agent_heat_free(&a->heat);
     g_free(a);
     wishes_clear(&vm->wishes);
     vm->stats.agent.connected = vm->stats.agent.hello = false;
