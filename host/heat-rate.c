@@ -8,7 +8,7 @@
 #define NO_TIME    1e-3f    /* exposures below this count as none */
 #define ENOUGH     16.0f    /* samples that need no probe beside them */
 #define DOUBT      3.0f     /* standard deviations that make a contradiction */
-#define HINT_DOUBT 0.5f     /* sd of a hint, as a share of it */
+#define HINT_DOUBT 0.25f    /* sd of a hint, as a share of it: less than a third, or by itself it would prove nothing */
 #define MOVED_LONG 32768    /* seconds after which a move is long ago */
 #define BUCKETS    2048     /* of rates: an eighth of a power of two each */
 
