@@ -4,15 +4,19 @@
 
 #include <string.h>
 
-#define NEARLY_ALL (AGENT_WHOLE / 10 * 9)   /* of a granule that is to be free */
-#define MOST_OF    (AGENT_WHOLE / 2)        /* ... cold */
-
 /*
  * What one report says is free may be on its way to somebody; what the next one says, too, was free all the
  * time, or is in a place where memory comes and goes. By then free page reporting, which takes two seconds,
  * has made a hole of it, and to move it costs nothing.
  */
 #define FREE_TIMES 2
+
+/*
+ * With one page in use a block is not free for the guest's kernel, which reports whole ones only: none of its
+ * pages is a hole, and all would be copied. So what is nearly free is no more than cold.
+ */
+#define NEARLY_ALL (AGENT_WHOLE / 10 * 9)
+#define MOST_OF    (AGENT_WHOLE / 2)        /* of a granule that is cold */
 
 void agent_table_resize(struct agent_table *t, guint32 n)
 {
@@ -106,16 +110,18 @@ struct agent_verdict agent_table_judge(struct agent_table *t, guint32 granule, g
     struct agent_cell *c = &t->cell[granule];
     const struct agent_said *hot = of_kind(c, VTA_HOT), *cold = of_kind(c, VTA_COLD);
     const struct agent_said *empty = of_kind(c, VTA_FREE);
+    bool stays_free;
 
     for (int k = 0; k < VTA_KIND_END - 1; k++)
         if (c->said[k].level && age_of(&c->said[k], now_s) > t->life_s)
             c->said[k].level = 0;
+    stays_free = empty->times >= FREE_TIMES && overrules(empty, hot, now_s);
     if (of_kind(c, VTA_PIN)->level)
         return (struct agent_verdict){ VTA_PIN, 0 };
-    if (empty->level >= NEARLY_ALL && empty->times >= FREE_TIMES &&
-        overrules(empty, hot, now_s))
+    if (stays_free && empty->level == AGENT_WHOLE)
         return (struct agent_verdict){ VTA_FREE, 0 };
-    if (cold->level >= MOST_OF && overrules(cold, hot, now_s))
+    if ((cold->level >= MOST_OF && overrules(cold, hot, now_s)) ||
+        (stays_free && empty->level >= NEARLY_ALL))
         return (struct agent_verdict){ VTA_COLD, 0 };
     if (hot->level)
         return (struct agent_verdict){ VTA_HOT, heat_of(hot) };

@@ -63,6 +63,17 @@ static void test_half_free(void)
     table_free(t);
 }
 
+/* One page in use, and there is no hole: cold at most. */
+static void test_nearly_free(void)
+{
+    struct agent_table *t = table_new();
+
+    for (guint32 report = 1; report < 3; report++)
+        say(t, VTA_FREE, 255, GRANULE - 4096, report, report);
+    g_assert_cmpint(kind_at(t, 3), ==, VTA_COLD);
+    table_free(t);
+}
+
 static void test_hot(void)
 {
     struct agent_table *t = table_new();
@@ -133,6 +144,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/agent-table/free", test_free);
     g_test_add_func("/agent-table/half-free", test_half_free);
+    g_test_add_func("/agent-table/nearly-free", test_nearly_free);
     g_test_add_func("/agent-table/hot", test_hot);
     g_test_add_func("/agent-table/contradictions", test_contradictions);
     g_test_add_func("/agent-table/replay", test_replay);
