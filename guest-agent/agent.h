@@ -55,6 +55,7 @@ struct rule {
 struct settings {
     const char *port;                   /* a path; NULL: looked for */
     const char *control;
+    const char *sysfs;                  /* where it is mounted */
     const char *user;                   /* to become after the start; NULL: stay */
     bool use[8];                        /* collectors, by their number */
     unsigned cpu_permille;              /* of one core */

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ADMIN        "/sys/kernel/mm/damon/admin/kdamonds/"
+#define ADMIN        "/kernel/mm/damon/admin/kdamonds/"      /* in sysfs */
 #define CONTEXT      "0/contexts/0/"
 #define SCHEME       CONTEXT "schemes/0/"
 #define SAMPLE_US    100000
@@ -29,11 +29,11 @@ static uint64_t next_ms;
 
 static bool put(const char *file, const char *value)
 {
-    char path[160];
+    char path[320];
     ssize_t n;
     int fd;
 
-    text_to(path, sizeof(path), ADMIN "%s", file);
+    text_to(path, sizeof(path), "%s" ADMIN "%s", settings.sysfs, file);
     fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
@@ -52,11 +52,11 @@ static bool put_number(const char *file, uint64_t value)
 
 static bool get_number(const char *file, uint64_t *value)
 {
-    char path[160], text[24];
+    char path[320], text[24];
     ssize_t n;
     int fd;
 
-    text_to(path, sizeof(path), ADMIN "%s", file);
+    text_to(path, sizeof(path), "%s" ADMIN "%s", settings.sysfs, file);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
@@ -120,7 +120,7 @@ static bool open_damon(char *why, size_t size)
     if (!ram_read(why, size))
         return false;
     if (!get_number("nr_kdamonds", &others)) {
-        text_to(why, size, ADMIN ": %s", errno == ENOENT ? "this kernel has no DAMON" :
+        text_to(why, size, "%s" ADMIN ": %s", settings.sysfs, errno == ENOENT ? "this kernel has no DAMON" :
                                                            strerror(errno));
         return false;
     }

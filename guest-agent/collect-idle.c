@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BITMAP "/sys/kernel/mm/page_idle/bitmap"
+#define BITMAP "/kernel/mm/page_idle/bitmap"    /* in sysfs */
 #define LRU    (1ull << 5)
 #define WEIGHT 160
 
@@ -20,11 +20,14 @@ static unsigned passes;
 
 static bool open_bitmap(char *why, size_t size)
 {
+    char path[256];
+
     if (!kpage_open(why, size))
         return false;
-    fd = open(BITMAP, O_RDWR | O_CLOEXEC);
+    text_to(path, sizeof(path), "%s" BITMAP, settings.sysfs);
+    fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
-        text_to(why, size, BITMAP ": %s", errno == ENOENT ? "this kernel has no page idle tracking"
+        text_to(why, size, "%s: %s", path, errno == ENOENT ? "this kernel has no page idle tracking"
                                                           : strerror(errno));
     return fd >= 0;
 }

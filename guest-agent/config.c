@@ -11,7 +11,7 @@
 #include <string.h>
 
 struct settings settings = {
-    .control = CONTROL, .use = { true, false, true, false }, .cpu_permille = 4, .pass_s = 10,
+    .control = CONTROL, .sysfs = "/sys", .use = { true, false, true, false }, .cpu_permille = 4, .pass_s = 10,
     .refresh_s = 10,
 };
 
@@ -86,6 +86,11 @@ static bool set_control(const char *value)
     return set_text(&settings.control, value);
 }
 
+static bool set_sysfs(const char *value)
+{
+    return set_text(&settings.sysfs, value);
+}
+
 static bool set_user(const char *value)
 {
     return set_text(&settings.user, value);
@@ -144,6 +149,7 @@ static const struct {
 } keys[] = {
     { "port", set_port, "a path" },
     { "control", set_control, "a path" },
+    { "sysfs", set_sysfs, "a path" },
     { "user", set_user, "a user" },
     { "cpu", set_cpu, "thousandths of a core, 1 to 1000" },
     { "pass", set_pass, "seconds, 1 to 3600" },

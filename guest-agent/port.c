@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SYSFS       "/sys/class/virtio-ports"
+#define PORTS       "/class/virtio-ports"       /* in sysfs */
 #define PAUSE_FIRST 100         /* ms */
 #define PAUSE_MOST  5000
 
@@ -27,10 +27,10 @@ static uint64_t next_try, pause_ms = PAUSE_FIRST;
 /* Is the port of this directory entry ours? */
 static bool is_ours(const char *entry)
 {
-    char path[320], name[64] = "";
+    char path[480], name[64] = "";
     FILE *f;
 
-    snprintf(path, sizeof(path), SYSFS "/%.200s/name", entry);
+    text_to(path, sizeof(path), "%.200s" PORTS "/%.200s/name", settings.sysfs, entry);
     f = fopen(path, "re");
     if (!f)
         return false;
@@ -43,9 +43,12 @@ static bool is_ours(const char *entry)
 
 static bool find(char *path, size_t size)
 {
-    DIR *dir = opendir(SYSFS);
     struct dirent *entry;
     bool found = false;
+    DIR *dir;
+
+    text_to(path, size, "%.200s" PORTS, settings.sysfs);
+    dir = opendir(path);
 
     while (dir && !found && (entry = readdir(dir)))
         if (entry->d_name[0] != '.' && is_ours(entry->d_name)) {
@@ -82,7 +85,9 @@ void port_tick(uint64_t now)
     if (settings.port) {
         text_to(path, sizeof(path), "%s", settings.port);
     } else if (!find(path, sizeof(path))) {
-        say_once("there is no port " VTA_PORT " in " SYSFS ": does the host give this machine one?");
+        text_to(text, sizeof(text), "there is no port " VTA_PORT " in %s" PORTS ": does the host give this "
+                "machine one?", settings.sysfs);
+        say_once(text);
         wait_longer(now);
         return;
     }
