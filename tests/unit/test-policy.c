@@ -470,6 +470,31 @@ static void test_good_hints(void)
     world_free(w);
 }
 
+/* Where nothing samples, and probes know the rest of memory, a hint is proof enough at once. */
+static void test_lone_hints(void)
+{
+    struct world *w = world_new();
+
+    heat_use_samples(&w->heat, false);
+    heat_set_unit(&w->heat, HEAT_PROBES, 512 * HEAT_VISIT);
+    for (int i = 0; i < 40; i++) {
+        heat_advance(&w->heat, ROUND, 1u << HEAT_PROBES | 1u << HEAT_HINTS);
+        for (guint32 g = 0; g < GRANULES; g++)
+            heat_add(&w->heat, HEAT_PROBES, g, g < 32 ? 4 : 0, 8 * ROUND);
+        plan(w);
+        carry_out(w);
+        w->now += ROUND;
+    }
+    for (guint32 g = 300; g < 316; g++)
+        heat_add(&w->heat, HEAT_HINTS, g, heat_rate(&w->heat, 0).rate * HEAT_HALF_LIFE / M_LN2, 0);
+    heat_advance(&w->heat, ROUND, 1u << HEAT_PROBES | 1u << HEAT_HINTS);
+    plan(w);
+    carry_out(w);
+    for (guint32 g = 300; g < 316; g++)
+        g_assert_cmpuint(w->ledger.tier[g], ==, 0);
+    world_free(w);
+}
+
 /* Wrong hints lose their own trust and nobody else's: the hot set is placed all the same. */
 static void test_bad_hints(void)
 {
@@ -549,6 +574,7 @@ int main(int argc, char **argv)
     g_test_add_func("/policy/cbx/written", test_written);
     g_test_add_func("/policy/cbx/free-dram", test_free_dram);
     g_test_add_func("/policy/cbx/hints/good", test_good_hints);
+    g_test_add_func("/policy/cbx/hints/alone", test_lone_hints);
     g_test_add_func("/policy/cbx/hints/bad", test_bad_hints);
     g_test_add_func("/policy/lru/hot-set", test_lru);
     g_test_add_func("/policy/lru/once", test_lru_once);
