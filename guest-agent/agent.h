@@ -130,6 +130,7 @@ void outbox_new_report(void);           /* what is added from now on replaces wh
 void outbox_flush(uint64_t now);
 void outbox_clear(void);
 bool outbox_has_room(void);
+void outbox_hurry(void);                /* what is in it is not to wait for more */
 
 /* --- collectors ----------------------------------------------------------------------------- */
 
@@ -166,12 +167,15 @@ bool scan_open(void);                   /* all that are switched on */
 void scan_tick(uint64_t now);           /* works as long as the budget allows */
 int scan_wait_ms(uint64_t now);
 void scan_hurry(void);                  /* the host asks: begin a new pass now */
+/* Until there is CPU time to spend, or so much debt may be made; 0: now. */
+int budget_wait_ms(uint64_t now, unsigned debt_us);
 extern uint64_t scan_passes, scan_pass_ms;
 
 /* --- rules.c, process.c --------------------------------------------------------------------- */
 
 void rules_tick(uint64_t now);
 void rules_hurry(void);
+int rules_wait_ms(uint64_t now);        /* -1: nothing is under way */
 /* Adds or replaces what a user says; false with the reason in why. kind VTA_NONE takes it away. */
 bool rules_add(const struct rule *rule, char *why, size_t size);
 

@@ -138,8 +138,8 @@ static int wait_ms(uint64_t now)
 {
     int ms = sooner(scan_wait_ms(now), port_wait_ms(now));
 
-    ms = sooner(ms, session.welcome ? 500 : 1000);
-    return ms;
+    ms = sooner(ms, rules_wait_ms(now));
+    return sooner(ms, session.welcome ? 500 : 1000);
 }
 
 static void turn(void)

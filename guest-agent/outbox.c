@@ -3,8 +3,8 @@
  * Hints on their way to the host.
  *
  * A buffer of one frame's worth of ranges, times a few. A range that continues the last one of its kind
- * is joined to it at once; when a frame is full, or has waited for FLUSH_MS, it is clipped to RAM,
- * sorted, merged and sent, as far as credits and the host's rate allow. What finds no room is
+ * is joined to it at once; when a frame is full, has waited for FLUSH_MS, or is not to wait, it is clipped to
+ * RAM, sorted, merged and sent, as far as credits and the host's rate allow. What finds no room is
  * dropped: the next pass says it again.
  */
 #include "guest-agent/agent.h"
@@ -18,6 +18,7 @@ struct outbox_counts outbox_counts;
 
 static struct vta_range box[ROOM];
 static size_t n_box;
+static bool hurry;
 static uint32_t report = 1;
 static uint64_t oldest_ms, tokens_ms, tokens;   /* of the host's rate, in thousandths of a range */
 
@@ -29,6 +30,11 @@ bool outbox_has_room(void)
 void outbox_clear(void)
 {
     n_box = 0;
+}
+
+void outbox_hurry(void)
+{
+    hurry = true;
 }
 
 void outbox_new_report(void)
@@ -101,7 +107,8 @@ static void send_some(size_t n, uint64_t now)
 
 void outbox_flush(uint64_t now)
 {
-    while (n_box && session_can_send(now) && (n_box >= VTA_RANGES || now - oldest_ms >= FLUSH_MS)) {
+    while (n_box && session_can_send(now) &&
+           (hurry || n_box >= VTA_RANGES || now - oldest_ms >= FLUSH_MS)) {
         size_t most = may_send(now), n;
 
         n_box = vta_ranges_merge(box, n_box);
@@ -111,4 +118,5 @@ void outbox_flush(uint64_t now)
             return;
         send_some(n, now);
     }
+    hurry &= n_box > 0;
 }

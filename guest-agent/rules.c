@@ -5,7 +5,10 @@
  *
  * A round goes through the rules; a rule by name goes through /proc. It is done in steps of one process
  * or one piece of its memory, and stops when the outbox is full or the time is up, to go on at the next
- * tick. What users gave is over when its process is.
+ * tick. It takes of the CPU time that scanning has; the round after something was said is not to wait, and
+ * may be paid for later. What users gave is over when its process is.
+ *
+ * To take back what was said of a process its pages are walked once more, and nothing is said of them.
  */
 #include "guest-agent/agent.h"
 
@@ -15,6 +18,7 @@
 
 #define STEP_US  2000           /* CPU time in one go */
 #define PLACES   4096           /* of a process's memory in one step */
+#define DEBT_US  100000         /* CPU time that an urgent round may use in advance */
 
 static struct {
     bool on;
@@ -24,11 +28,20 @@ static struct {
     uint64_t at, end;
     uint64_t next_ms;
 } round_;
+static bool urgent;             /* the round that is under way, or the next one */
 
 void rules_hurry(void)
 {
+    urgent = true;
     if (!round_.on)
         round_.next_ms = 0;
+}
+
+int rules_wait_ms(uint64_t now)
+{
+    if (!round_.on || !settings.rules || !outbox_has_room() || !session.welcome || session.muted)
+        return -1;
+    return budget_wait_ms(now, urgent ? DEBT_US : 0);
 }
 
 static void remove_rule(unsigned i)
@@ -43,12 +56,11 @@ static bool same_subject(const struct rule *a, const struct rule *b)
            !strcmp(a->name, b->name);
 }
 
-/* Physical memory that was named is taken back at once; the pages of processes are forgotten by the host
- * when they are not said again. */
-static void take_back(const struct rule *r)
+/* The rule stays for one more round, in which nothing is said of what it means. */
+static void take_back(struct rule *r)
 {
-    if (r->by == BY_RANGE && !r->pid)
-        outbox_add((struct vta_range){ r->start, r->end - r->start, VTA_NONE, VTA_SHARE, 255, 0, 0 });
+    r->kind = VTA_NONE;
+    r->until_ms = 0;
 }
 
 /* The list changes: what is under way is begun again. */
@@ -64,6 +76,7 @@ bool rules_add(const struct rule *rule, char *why, size_t size)
     unsigned i = 0;
 
     abort_round();
+    urgent = true;
     while (i < settings.rules && !same_subject(&settings.rule[i], rule))
         i++;
     if (rule->kind == VTA_NONE) {
@@ -72,7 +85,6 @@ bool rules_add(const struct rule *rule, char *why, size_t size)
             return false;
         }
         take_back(&settings.rule[i]);
-        remove_rule(i);
         return true;
     }
     if (i == RULES_MOST) {
@@ -91,13 +103,21 @@ static bool matches(const struct rule *r, pid_t pid)
     return r->by == BY_COMM ? process_has_comm(pid, r->name) : process_in_cgroup(pid, r->name);
 }
 
-static void end_rule(void)
+static void leave_process(void)
 {
     if (round_.proc)
         closedir(round_.proc);
     round_.proc = NULL;
     round_.pid = 0;
-    round_.rule++;
+}
+
+static void end_rule(void)
+{
+    leave_process();
+    if (settings.rule[round_.rule].kind == VTA_NONE)
+        remove_rule(round_.rule);
+    else
+        round_.rule++;
 }
 
 /* Finds the next process of a rule by name; false: there is none left. */
@@ -120,17 +140,16 @@ static bool next_process(const struct rule *r)
     return true;
 }
 
-/* The process of a rule by pid, if it is still the same; else the rule is over. */
-static bool the_process(const struct rule *r)
+/* The process of a rule by pid, if it is still the same; else the rule is over, and the list another one. */
+static void the_process(const struct rule *r)
 {
     if (process_begun(r->pid) != r->begun) {
-        remove_rule(round_.rule--);
-        return false;
+        remove_rule(round_.rule);
+        return;
     }
     round_.pid = r->pid;
     round_.at = r->by == BY_RANGE ? r->start : 0;
     round_.end = r->by == BY_RANGE ? r->end : UINT64_MAX;
-    return true;
 }
 
 static void walk(const struct rule *r)
@@ -147,12 +166,11 @@ static void walk(const struct rule *r)
 
 static void step(uint64_t now)
 {
-    const struct rule *r = &settings.rule[round_.rule];
+    struct rule *r = &settings.rule[round_.rule];
 
     if (r->until_ms && now > r->until_ms) {
+        leave_process();
         take_back(r);
-        remove_rule(round_.rule);
-        return;
     }
     if (round_.pid) {
         walk(r);
@@ -161,8 +179,7 @@ static void step(uint64_t now)
                                        0 });
         end_rule();
     } else if (r->by == BY_PID || r->by == BY_RANGE) {
-        if (!the_process(r))
-            end_rule();
+        the_process(r);
     } else if (!next_process(r)) {
         end_rule();
     }
@@ -173,7 +190,7 @@ void rules_tick(uint64_t now)
     uint64_t from = cpu_us();
     char why[96];
 
-    if (!session.welcome || session.muted || !settings.rules)
+    if (!session.welcome || session.muted || !settings.rules || budget_wait_ms(now, urgent ? DEBT_US : 0))
         return;
     if (!round_.on) {
         if (now < round_.next_ms || (!ram_spans && !ram_read(why, sizeof(why))))
@@ -187,5 +204,9 @@ void rules_tick(uint64_t now)
         step(now);
         outbox_flush(now);
     }
-    round_.on = round_.rule < settings.rules;
+    if (round_.rule < settings.rules)
+        return;
+    round_.on = urgent = false;
+    outbox_hurry();
+    outbox_flush(now);
 }

@@ -62,12 +62,15 @@ static void earn(uint64_t now)
     budget.cpu = cpu;
 }
 
-static bool may_work(uint64_t now)
+int budget_wait_ms(uint64_t now, unsigned debt_us)
 {
+    int64_t missing;
+
     if (!budget.ms)
         budget.ms = now;
     earn(now);
-    return budget.left > 0;
+    missing = -budget.left - (int64_t)debt_us;
+    return missing < 0 ? 0 : (int)(missing / settings.cpu_permille) + 1;
 }
 
 void scan_hurry(void)
@@ -161,7 +164,7 @@ void scan_tick(uint64_t now)
 {
     uint64_t from = cpu_us();
 
-    if (!session.welcome || session.muted || !may_work(now))
+    if (!session.welcome || session.muted || budget_wait_ms(now, 0))
         return;
     for (int i = 0; i < COLLECTORS; i++)
         if (works[i] && collectors[i]->tick)
@@ -179,7 +182,7 @@ int scan_wait_ms(uint64_t now)
     if (!session.welcome || session.muted)
         return -1;
     if (budget.left <= 0)
-        return (int)(-budget.left / (settings.cpu_permille ? settings.cpu_permille : 1)) + 20;
+        return budget_wait_ms(now, 0) + 20;
     if (pass.on)
         return outbox_has_room() ? 0 : 250;
     return now < pass.next_ms ? (int)(pass.next_ms - now < 1000 ? pass.next_ms - now : 1000) : 0;
