@@ -46,6 +46,7 @@
 #define PIN_SHARE   0.5         /* of the quota */
 #define SHARES_S    5.0         /* between two SHARES */
 #define JUDGE_S     1.0
+#define JUDGE_SOON  0.2         /* once after that, if something new was said */
 #define MUTE_FIRST  5.0
 #define MUTE_MOST   320.0
 #define FORGIVE_S   600.0
@@ -77,6 +78,7 @@ struct agent {
     guint32 credits;            /* the peer has */
     guint32 work;               /* granules that may still be touched in this round */
     double judged_s, shares_s;
+    bool news, was_soon;        /* hints have come since; the last judgement did not wait */
     guint64 was_quota, refused;
     struct agent_heat heat;
     GBytes *slots;              /* the memslots as of which all this is */
@@ -277,6 +279,7 @@ static void take_hints(struct vm *vm, struct agent *a, struct vta_frame *f)
         if (f->hints.range[i].kind != VTA_PIN || both_know(a, VTA_F_PIN))
             say_range(vm, a, &f->hints.range[i], f->hints.report);
     a->stats->ranges += sent;
+    a->news |= sent > 0;
     source_count(vm, SRC_AGENT, sent, 0, 0);
 }
 
@@ -416,8 +419,10 @@ static void judge(struct vm *vm, struct agent *a)
     double seconds = vm->clock - a->judged_s;
     guint64 quota = vm_quota(vm, &vm->now, vm->stats.ram_bytes);
 
-    if (vm->clock - a->judged_s < JUDGE_S)
+    if (seconds < (a->news && !a->was_soon ? JUDGE_SOON : JUDGE_S))
         return;
+    a->was_soon = seconds < JUDGE_S;
+    a->news = false;
     a->judged_s = vm->clock;
     judge_all(vm, a);
     agent_heat_tell(&a->heat, vm, seconds);
