@@ -4,11 +4,12 @@
  * its other end. The tests share one guest, in order. With VMTIER_AGENT_LONG it is also measured what hints
  * are worth.
  *
- * timeout: 120
+ * timeout: 240
  */
-#include "rig.h"
-#include "tiered.h"
+#include "agentvm.h"
+#include "migrate.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A process of its own with 12 MB of memory: a shell with a long variable, which stays (the last
@@ -16,70 +17,6 @@
 #define HOLDER "sh -c 'x=$(yes | head -c 12000000); echo >/held; sleep 1000; :' >/dev/null 2>&1 & echo started"
 #define AWAIT_HOLDER "n=0; while [ ! -e /held ] && [ $n -lt 60 ]; do sleep 1; n=$((n + 1)); done; "
 
-#define QUOTA "160M"
-
-static struct tiered *t;
-static char *channel;
-
-static JsonObject *agent_of(void)
-{
-    g_autoptr(JsonObject) vm = daemon_vm(t->daemon, "vm");
-
-    g_assert_nonnull(vm);
-    return json_object_ref(json_object_get_object_member(vm, "agent"));
-}
-
-static gint64 agent_int(const char *name)
-{
-    g_autoptr(JsonObject) agent = agent_of();
-
-    return json_int(agent, name);
-}
-
-struct bound {
-    const char *name;
-    gint64 low, high;
-};
-
-static bool is_within(void *arg)
-{
-    const struct bound *b = arg;
-    gint64 value = agent_int(b->name);
-
-    return value >= b->low && value <= b->high;
-}
-
-static void wait_agent(const char *name, gint64 low, gint64 high, double timeout)
-{
-    struct bound b = { name, low, high };
-
-    if (!lab_wait(is_within, &b, timeout)) {
-        g_autoptr(JsonObject) agent = agent_of();
-        g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(), agent);
-        g_autofree char *text = json_to_string(node, FALSE);
-
-        g_error("%s is not %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT ": %s", name, low, high, text);
-    }
-}
-
-/* A command in the guest's shell; what it said. */
-static char *in_guest(const char *command, unsigned *status)
-{
-    g_autofree char *line = g_strconcat("sh ", command, NULL);
-    g_autoptr(GString) said = g_string_new(NULL);
-
-    guest_command(t->vm->guest, line);
-    for (;;) {
-        g_autofree char *answer = guest_expect(t->vm->guest, "VMT ", 20);
-
-        if (g_str_has_prefix(answer, "VMT SAYS "))
-            g_string_append_printf(said, "%s\n", answer + strlen("VMT SAYS "));
-        if (g_str_has_prefix(answer, "VMT RAN ")) {
-            *status = (unsigned)guest_number(answer, "status");
-            return g_string_free(g_steal_pointer(&said), FALSE);
-        }
-    }
-}
 
 static char *agent_status(void)
 {
@@ -103,46 +40,11 @@ static void wait_guest_says(const char *text, double timeout)
         g_error("vmtier-agent status does not say '%s'", text);
 }
 
-static void write_config(struct lab *lab)
-{
-    g_autofree char *path = lab_path(lab, "vmtierd.conf");
-    g_autofree char *pattern = lab_path(lab, "agent/%n.sock");
-    g_autofree char *absolute = g_canonicalize_filename(pattern, NULL);
-    g_autofree char *text = g_strdup_printf("[vm default]\nagent=%s\n", absolute);
-
-    g_file_set_contents(path, text, -1, NULL);
-}
-
-static void boot(void)
-{
-    g_autofree char *chardev = NULL, *qemu10 = vm_qemu10();
-
-    t = g_new0(struct tiered, 1);
-    t->lab = lab_new("agent");
-    t->name = "vm";
-    t->quota = 160 * MIB;
-    channel = lab_path(t->lab, "agent/vm.sock");        /* in the daemon's directory for them */
-    chardev = g_strdup_printf("socket,id=agent,path=%s,server=on,wait=off", channel);
-    const char *extra[] = {
-        "-device", "virtio-serial-pci", "-chardev", chardev,
-        "-device", "virtserialport,chardev=agent,name=org.vmtier.agent.0",
-        "-device", "virtio-balloon-pci,free-page-reporting=on", NULL,
-    };
-    const char *const arguments[] = { "--quota", QUOTA, "--rate", "1G", NULL };
-
-    write_config(t->lab);
-    t->daemon = daemon_start(t->lab, arguments);
-    t->vm = tiered_vm(t, "vm", &(struct tiered_options){
-        .qemu = qemu10, .ram = "384M", .extra = extra,
-        .append = "vmt.foot=240M vmt.hot=32M vmt.share=80 vmt.agent=cpu=150,pass=2,refresh=2" });
-    g_free(guest_expect(t->vm->guest, "VMT READY", BOOT_TIMEOUT));
-}
-
 /* --- they meet -------------------------------------------------------------------------------------- */
 
 static void test_greeting(void)
 {
-    boot();
+    agentvm_start();
     wait_agent("version", 1, 1, 20);
     wait_agent("frames", 3, G_MAXINT64, 20);
     g_autoptr(JsonObject) agent = agent_of();
@@ -198,7 +100,7 @@ static void test_pin_too_much(void)
     says(said, "*MiB may be, half of the DRAM quota*");
     g_free(in_guest("vmtier-agent hint --comm workload none; vmtier-agent hint --comm sh none", &status));
     g_assert_cmpuint(status, ==, 0);
-    tiered_check(t, 10);                /* the quota held */
+    tiered_check(agentvm, 10);                /* the quota held */
 }
 
 /* --- hot -------------------------------------------------------------------------------------------- */
@@ -206,7 +108,7 @@ static void test_pin_too_much(void)
 /* Part of the extents that are in dram. */
 static double in_dram(const GArray *hot)
 {
-    g_autoptr(JsonNode) node = qmp_ok(t->daemon->qmp, "query-vmtier-heatmap", "{\"vm\":\"vm\"}");
+    g_autoptr(JsonNode) node = qmp_ok(agentvm->daemon->qmp, "query-vmtier-heatmap", "{\"vm\":\"vm\"}");
     JsonArray *tier = json_object_get_array_member(json_node_get_object(node), "tier");
     guint n = 0;
 
@@ -239,10 +141,35 @@ static void say_and_take_back(const GArray *hot)
     wait_agent("hot_bytes", 0, 0, 30);
 }
 
+#define TIMES 3
+
+static int by_size(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
+
+/* In the long form: the medians of how long it takes with hints and without, in turn. */
+static void compare(double (*how_long)(bool hinted))
+{
+    double without[TIMES], with[TIMES];
+
+    if (!g_getenv("VMTIER_AGENT_LONG"))
+        return;
+    for (int i = 0; i < TIMES; i++) {
+        without[i] = how_long(false);
+        with[i] = how_long(true);
+    }
+    qsort(without, TIMES, sizeof(without[0]), by_size);
+    qsort(with, TIMES, sizeof(with[0]), by_size);
+    g_test_message("medians of %d: without %.2f s (%.2f to %.2f), with %.2f s (%.2f to %.2f), %.2f of it", TIMES,
+                   without[TIMES / 2], without[0], without[TIMES - 1], with[TIMES / 2], with[0],
+                   with[TIMES - 1], with[TIMES / 2] / without[TIMES / 2]);
+}
+
 /* Seconds from a jump to a new hot set until nine tenths of it are in dram. */
 static double settle(bool hinted)
 {
-    g_autoptr(GArray) hot = guest_shift(t->vm->guest, 20);
+    g_autoptr(GArray) hot = guest_shift(agentvm->vm->guest, 20);
     double start = lab_now(), there = in_dram(hot), seconds;
 
     if (hinted)
@@ -260,34 +187,221 @@ static double settle(bool hinted)
 /* One page of each 2 MiB is enough to name. In the long form, how long it takes with and without. */
 static void test_hot(void)
 {
-    g_autoptr(GArray) hot = guest_hot_now(t->vm->guest, 20);
-    double without = 0, with = 0;
+    g_autoptr(GArray) hot = guest_hot_now(agentvm->vm->guest, 20);
 
     say_and_take_back(hot);
-    for (int i = 0; i < 4 && g_getenv("VMTIER_AGENT_LONG"); i++) {
-        without += settle(false);
-        with += settle(true);
+    compare(settle);
+}
+
+/* --- a process that starts ------------------------------------------------------------------------------- */
+
+/* A process with a buffer of its own, which it does not use yet; where that is. */
+static GArray *start_pool(void)
+{
+    GArray *list = g_array_new(FALSE, FALSE, sizeof(struct extent));
+    unsigned status;
+    g_autofree char *said = in_guest("workload pool 32M >/pool 2>&1 & echo $! >/pool.pid; "
+                                     "until grep -q filled /pool; do usleep 100000; done; cat /pool", &status);
+    g_auto(GStrv) lines = g_strsplit(said, "\n", -1);
+
+    g_assert_cmpuint(status, ==, 0);
+    for (char **l = lines; *l; l++)
+        if (g_str_has_prefix(*l, "gpa ")) {
+            struct extent e = { g_ascii_strtoull(*l + 4, NULL, 16), GRANULE };
+
+            g_array_append_val(list, e);
+        }
+    g_assert_cmpuint(list->len, >=, 12);
+    return list;
+}
+
+static bool is_on_cxl(void *list)
+{
+    return in_dram(list) == 0;
+}
+
+static void send_to_cxl(GArray *list)
+{
+    g_autoptr(GString) ranges = g_string_new(NULL);
+
+    for (guint i = 0; i < list->len; i++)
+        g_string_append_printf(ranges, "%s{\"first\":%u,\"count\":1}", i ? "," : "",
+                               (guint)(g_array_index(list, struct extent, i).gpa / GRANULE));
+    json_node_unref(qmp_ok(agentvm->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"cxl\",\"ranges\":[%s]}",
+                           ranges->str));
+    g_assert_true(lab_wait(is_on_cxl, list, 30));
+}
+
+/* The greatest heat of the extents; of all granules, if there is no list. */
+static double heat_of(const GArray *list)
+{
+    g_autoptr(JsonNode) node = qmp_ok(agentvm->daemon->qmp, "query-vmtier-heatmap", "{\"vm\":\"vm\"}");
+    JsonArray *heat = json_object_get_array_member(json_node_get_object(node), "heat");
+    double most = 0;
+
+    for (guint i = 0; i < (list ? list->len : json_array_get_length(heat)); i++)
+        most = MAX(most, json_array_get_double_element(
+                             heat, list ? (guint)(g_array_index(list, struct extent, i).gpa / GRANULE) : i));
+    return most;
+}
+
+/* Nothing is known to be warm in it, of its last life or from being filled. */
+static bool is_cold(void *list)
+{
+    return heat_of(list) < heat_of(NULL) / 50;
+}
+
+static void run(const char *command)
+{
+    unsigned status;
+
+    g_free(in_guest(command, &status));
+    g_assert_cmpuint(status, ==, 0);
+}
+
+#define HINT "vmtier-agent hint --pid $(cat /pool.pid) --range $(sed -n 's/^buffer //p' /pool) "
+
+/* A process with a buffer that is on CXL, and of which nothing is known. */
+static GArray *start_fresh(void)
+{
+    GArray *list = start_pool();
+    double start = lab_now();
+    bool cold = lab_wait(is_cold, list, 60);
+
+    g_test_message("%scold after %.2f s", cold ? "" : "not ", lab_now() - start);
+    send_to_cxl(list);
+    return list;
+}
+
+static void end_fresh(bool hinted)
+{
+    if (hinted) {
+        run(HINT "none >/dev/null");
+        wait_agent("hot_bytes", 0, 0, 60);
     }
-    g_test_message("without %.2f s, with %.2f s", without / 4, with / 4);
+    run("kill -9 $(cat /pool.pid)");    /* it had found no page bad */
+}
+
+static bool is_in_dram(void *list)
+{
+    return in_dram(list) >= 0.9;
+}
+
+/*
+ * Seconds from a process's first use of its buffer until nine tenths of it are in dram. It goes on for longer
+ * than exchanges wait for their judgement.
+ */
+static double fresh(bool hinted)
+{
+    g_autoptr(GArray) list = start_fresh();
+    double start = lab_now(), seconds;
+
+    run(hinted ? "kill -USR1 $(cat /pool.pid); " HINT "hot >/dev/null" : "kill -USR1 $(cat /pool.pid)");
+    lab_wait(is_in_dram, list, 120);
+    seconds = lab_now() - start;
+    g_test_message("a process that starts, %s: %u extents, %.2f of them in dram after %.2f s",
+                   hinted ? "hinted" : "not hinted", list->len, in_dram(list), seconds);
+    lab_sleep(12);
+    end_fresh(hinted);
+    return seconds;
+}
+
+/* In the short form the process does not even use it: nothing but the hint can bring it to dram. */
+static void test_fresh(void)
+{
+    if (g_getenv("VMTIER_AGENT_LONG")) {
+        compare(fresh);
+        return;
+    }
+    g_autoptr(GArray) list = start_fresh();
+
+    run(HINT "hot >/dev/null");
+    wait_agent("hot_bytes", (gint64)(list->len * GRANULE), G_MAXINT64, 60);
+    g_assert_true(lab_wait(is_in_dram, list, 60));
+    end_fresh(true);
 }
 
 /* --- the daemon comes and goes ---------------------------------------------------------------------- */
 
 static void test_no_host(void)
 {
-    daemon_kill(t->daemon);
+    daemon_kill(agentvm->daemon);
     wait_guest_says("host: no host answers", 15);
-    daemon_restart(t->daemon);
-    daemon_wait_vm_state(t->daemon, "vm", "tiering", 30);
+    daemon_restart(agentvm->daemon);
+    daemon_wait_vm_state(agentvm->daemon, "vm", "tiering", 30);
     wait_agent("frames", 2, G_MAXINT64, 30);
     wait_guest_says("host: connected", 10);
+}
+
+/* The guest moves to another QEMU, another channel and another host's daemon, as far as it can tell. */
+static void test_migration(void)
+{
+    g_autofree char *file = lab_path(agentvm->lab, "state"), *from = g_strdup_printf("exec:cat %s", file);
+    unsigned status;
+    struct vm *target;
+
+    g_free(in_guest("vmtier-agent hint --comm sh pin", &status));
+    wait_agent("pinned_bytes", 1, G_MAXINT64, 60);
+    json_node_unref(qmp_ok(agentvm->vm->qmp, "stop", NULL));  /* under TCG a running guest's is not exact */
+    migration_set_limits(agentvm->vm, 1024 * MIB, 300);
+    migrate_to_file(agentvm->vm, file);
+    migration_wait(agentvm->vm);
+    target = agentvm_qemu("target", from);
+    migration_wait(target);
+    vm_free(agentvm->vm);
+    agentvm->vm = target;
+    agentvm->name = "target";
+    json_node_unref(qmp_ok(agentvm->vm->qmp, "cont", NULL));
+    wait_agent("version", 1, 1, 60);
+    wait_agent("pinned_bytes", 1, G_MAXINT64, 60);      /* the rule goes on */
+    wait_guest_says("host: connected", 30);
+    wait_guest_says("tier dram: ", 30);
+    g_assert_cmpuint(guest_sweep(agentvm->vm->guest, 60), ==, 0);
+}
+
+static bool is_told_by_damon(void *unused)
+{
+    (void)unused;
+    return agent_int("hot_bytes") + agent_int("cold_bytes") > (gint64)(100 * MIB);
+}
+
+/* Another agent takes the place of the first; the guest's kernel has DAMON, and tells of all of memory. */
+static void test_damon(void)
+{
+    run("echo collect=damon >>/etc/vmtier/vmtier-agent.conf; killall vmtier-agent; "
+        "while pidof vmtier-agent; do usleep 100000; done; vmtier-agent >/dev/null 2>&1 & sleep 1");
+    wait_guest_says("collector damon: works", 30);
+    wait_guest_says("host: connected", 60);
+    g_assert_true(lab_wait(is_told_by_damon, NULL, 60));
+}
+
+static bool is_suspended(void *vm)
+{
+    g_autoptr(JsonNode) node = qmp_ok(((struct vm *)vm)->qmp, "query-status", NULL);
+
+    return !g_strcmp0(json_object_get_string_member(json_node_get_object(node), "status"), "suspended");
+}
+
+/* The guest sleeps (S3) and is woken: its drivers have let go of the port meanwhile. */
+static void test_suspend(void)
+{
+    gint64 frames;
+
+    guest_command(agentvm->vm->guest, "sh echo deep >/sys/power/mem_sleep; echo mem >/sys/power/state");
+    g_assert_true(lab_wait(is_suspended, agentvm->vm, 60));
+    frames = agent_int("frames");
+    json_node_unref(qmp_ok(agentvm->vm->qmp, "system_wakeup", NULL));
+    says(guest_expect(agentvm->vm->guest, "VMT RAN", 60), "*status=0*");
+    wait_agent("frames", frames + 3, G_MAXINT64, 60);
+    wait_guest_says("host: connected", 30);
+    g_assert_cmpuint(guest_sweep(agentvm->vm->guest, 60), ==, 0);
 }
 
 /* --- free ------------------------------------------------------------------------------------------- */
 
 static uint64_t host_bytes(void)
 {
-    return memfd_bytes(t->vm->qemu->pid, "memory-backend") + memfd_bytes(t->vm->qemu->pid, "vmtier-cxl");
+    return memfd_bytes(agentvm->vm->qemu->pid, "memory-backend") + memfd_bytes(agentvm->vm->qemu->pid, "vmtier-cxl");
 }
 
 struct moves {
@@ -296,7 +410,7 @@ struct moves {
 
 static struct moves moves_of(void)
 {
-    g_autoptr(JsonObject) vm = daemon_vm(t->daemon, "vm");
+    g_autoptr(JsonObject) vm = daemon_vm(agentvm->daemon, "vm");
 
     return (struct moves){ json_int(vm, "moves.promoted"), json_int(vm, "moves.demoted"),
                            json_int(vm, "moves.pages") };
@@ -304,12 +418,12 @@ static struct moves moves_of(void)
 
 static void set(const char *command, const char *key, uint64_t value)
 {
-    json_node_unref(qmp_ok(t->daemon->qmp, command, "{\"vm\":\"vm\",\"%s\":%" PRIu64 "}", key, value));
+    json_node_unref(qmp_ok(agentvm->daemon->qmp, command, "{\"vm\":\"vm\",\"%s\":%" PRIu64 "}", key, value));
 }
 
 static bool has_shrunk(void *quota)
 {
-    g_autoptr(JsonObject) vm = daemon_vm(t->daemon, "vm");
+    g_autoptr(JsonObject) vm = daemon_vm(agentvm->daemon, "vm");
 
     return json_int(vm, "tiers.0.ledger_bytes") <= *(gint64 *)quota;
 }
@@ -332,10 +446,10 @@ static void test_free(void)
     struct moves was, now;
 
     set("vmtier-set-rate", "bytes_per_s", 0);
-    guest_command(t->vm->guest, "pause");
-    g_free(guest_expect(t->vm->guest, "VMT PAUSED", 30));
-    guest_command(t->vm->guest, "free 190M");
-    g_free(guest_expect(t->vm->guest, "VMT FREED", 30));
+    guest_command(agentvm->vm->guest, "pause");
+    g_free(guest_expect(agentvm->vm->guest, "VMT PAUSED", 30));
+    guest_command(agentvm->vm->guest, "free 190M");
+    g_free(guest_expect(agentvm->vm->guest, "VMT FREED", 30));
     wait_agent("free_bytes", free_before + 170 * (gint64)MIB, G_MAXINT64, 60);
     g_assert_true(lab_wait(has_given_back, &before, 60));
     was = moves_of();
@@ -352,22 +466,12 @@ static void test_free(void)
     g_assert_cmpint(now.demoted - was.demoted, >=, (160 * (gint64)MIB - quota) / GRANULE);
     g_assert_cmpint(now.pages - was.pages, <=, 2 * 512 * (now.promoted - was.promoted));
     wait_agent("free_dram_bytes", 0, 4 * (gint64)MIB, 20);
-    g_assert_cmpuint(guest_sweep(t->vm->guest, 60), ==, 0);
+    g_assert_cmpuint(guest_sweep(agentvm->vm->guest, 60), ==, 0);
     set("vmtier-set-quota", "max", 160 * MIB);
-    guest_command(t->vm->guest, "run");
-    guest_command(t->vm->guest, "grow 100M");
-    g_free(guest_expect(t->vm->guest, "VMT GREW", 60));
-    g_assert_cmpuint(guest_sweep(t->vm->guest, 60), ==, 0);
-}
-
-static void finish(void)
-{
-    vm_free(t->vm);
-    daemon_free(t->daemon);
-    lab_free(t->lab);
-    g_free(t->monitor);
-    g_free(t);
-    g_free(channel);
+    guest_command(agentvm->vm->guest, "run");
+    guest_command(agentvm->vm->guest, "grow 100M");
+    g_free(guest_expect(agentvm->vm->guest, "VMT GREW", 60));
+    g_assert_cmpuint(guest_sweep(agentvm->vm->guest, 60), ==, 0);
 }
 
 int main(int argc, char **argv)
@@ -378,12 +482,16 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/greeting", test_greeting);
     if (g_getenv("VMTIER_AGENT_LONG"))  /* before pins, which hold for two minutes */
         g_test_add_func("/agent/hot", test_hot);
+    g_test_add_func("/agent/fresh", test_fresh);
     g_test_add_func("/agent/pin", test_pin);
     g_test_add_func("/agent/pin-too-much", test_pin_too_much);
     g_test_add_func("/agent/no-host", test_no_host);
     g_test_add_func("/agent/free", test_free);
+    g_test_add_func("/agent/migration", test_migration);
+    g_test_add_func("/agent/damon", test_damon);
+    if (g_getenv("VMTIER_AGENT_LONG"))
+        g_test_add_func("/agent/suspend", test_suspend);
     status = g_test_run();
-    if (t)
-        finish();
+    agentvm_end();
     return status;
 }

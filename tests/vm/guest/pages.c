@@ -75,10 +75,15 @@ static uint64_t gpa_of(const void *address)
     return (entry & ((1ull << 55) - 1)) * PAGE;
 }
 
+void *piece_address(unsigned piece)
+{
+    return (char *)memory + piece * PIECE;
+}
+
 /* A piece's guest-physical address if it is one aligned 2 MiB extent there, else NO_GPA. */
 uint64_t piece_gpa(unsigned piece)
 {
-    char *start = (char *)memory + piece * PIECE;
+    char *start = piece_address(piece);
     uint64_t gpa = gpa_of(start);
 
     if (gpa == NO_GPA || gpa % PIECE)

@@ -286,6 +286,8 @@ int main(int argc, char **argv)
 {
     uint64_t start = now_ms();
 
+    if (argc > 2 && !strcmp(argv[1], "pool"))
+        return run_pool(argv[2]);
     port = open_port(argc > 1 ? argv[1] : "/dev/ttyS1");
     read_command_line();
     make_footprint();

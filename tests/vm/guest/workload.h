@@ -5,6 +5,7 @@
  *     port.c      lines out, and the numbers in them in
  *     pages.c     the footprint's pages: contents, sums, visits, sweeps
  *     hotset.c    which pieces are there, and which of them are hot
+ *     pool.c      a process of its own with a buffer, on command
  *     disk.c      direct I/O on the disks, in threads of its own, if asked for
  *     workload.c  settings, threads, commands
  *
@@ -61,6 +62,7 @@ uint64_t now_ms(void);
 void reserve_pages(unsigned max_pieces);
 void fill_piece(unsigned piece);
 void drop_pieces(unsigned first, unsigned count);
+void *piece_address(unsigned piece);
 uint64_t piece_gpa(unsigned piece);
 uint64_t next_random(void);
 void visit_some(void);
@@ -76,5 +78,8 @@ void grow(uint64_t bytes);
 
 /* disk.c */
 void start_disks(void);
+
+/* pool.c */
+int run_pool(const char *size);         /* returns when a page is bad */
 
 #endif
