@@ -17,6 +17,8 @@
 #define FAIR_GAP   1.0          /* the same of per cent that are not served */
 #define FAIR_BACK  5.0
 #define TURN_ROUNDS 20
+#define LITTLE     0.005        /* of all accesses: exchanges that gain less in all are not begun */
+#define LITTLE_FAIR 0.02        /* ... of those of the VM that is served worst */
 
 static const char *const mode_names[] = { "off", "throughput", "fair" };
 static_assert(G_N_ELEMENTS(mode_names) == ARBITER_MODES, "a mode has no name");
@@ -262,7 +264,24 @@ static void give_rest(const struct division *d, guint64 pool, guint64 *most)
     }
 }
 
-static void exchange(const struct division *d, guint64 *most)
+/* What the mode is after: of all accesses those that dram serves, or of the VM's that is served worst. */
+static double merit(const struct division *d)
+{
+    double hits = 0, all = 0, worst = 1;
+
+    for (guint i = 0; i < d->n; i++) {
+        const struct share *s = &d->share[i];
+
+        if (s->curve->total <= 0)
+            continue;
+        hits += curve_served(s->curve, (double)s->quota) * s->weight;
+        all += s->curve->total * s->weight;
+        worst = MIN(worst, 1 - unserved(s) / 100);
+    }
+    return d->mode == ARBITER_FAIR ? worst : all > 0 ? hits / all : 0;
+}
+
+static void exchange(const struct division *d, guint64 most)
 {
     for (;;) {
         double gain, loss;
@@ -271,16 +290,27 @@ static void exchange(const struct division *d, guint64 *most)
 
         if (!to || !from || to == from || !worth_it(d, from, to, gain, loss))
             return;
-        step = MIN(MIN(step_up(d, to), step_down(d, from)), *most);
+        step = MIN(MIN(step_up(d, to), step_down(d, from)), most);
         step = MIN(whole(to, step), whole(from, step));
         if (!step)
             return;
         from->quota -= step;
         to->quota += step;
-        *most -= step;
+        most -= step;
         turn(to, 1);
         turn(from, -1);
     }
+}
+
+/* Steps that are worth it one by one may be noise; all of them together are to gain something. */
+static bool worth_a_start(const struct division *d, guint64 pool)
+{
+    g_autofree struct share *tried = g_memdup2(d->share, d->n * sizeof(*tried));
+    struct division try = *d;
+
+    try.share = tried;
+    exchange(&try, pool);
+    return merit(&try) - merit(d) > (d->mode == ARBITER_FAIR ? LITTLE_FAIR : LITTLE);
 }
 
 void arbiter_divide(enum arbiter_mode mode, struct share *share, guint n, guint64 pool,
@@ -295,7 +325,8 @@ void arbiter_divide(enum arbiter_mode mode, struct share *share, guint n, guint6
     d.step = MAX(pool / STEPS / granule, 1) * granule;
     take_excess(&d, pool);
     give_rest(&d, pool, &most);
-    exchange(&d, &most);
+    if (worth_a_start(&d, pool))
+        exchange(&d, most);
 }
 
 bool arbiter_admits(const struct share *share, guint n, guint64 pool, guint64 min, guint64 *left)

@@ -8,8 +8,9 @@
  *               most accesses in all are served from dram
  *   fair        from the VM that is served best to the one that is served worst, by the share of its
  *               accesses that dram serves, over the weight: the best guaranteed minimum
- * A gain has to be well above the loss, and more so if it takes back what was just given: noise in the
- * curves moves nothing to and fro. A VM of which nothing is known yet keeps what it has.
+ * A gain has to be well above the loss, and more so if it takes back what was just given, and all that is worth
+ * exchanging has to be worth beginning with: noise in the curves moves nothing to and fro. A VM of which
+ * nothing is known yet keeps what it has.
  *
  * Nobody is ever given less than min, or more than max, and the quotas never add up to more than
  * the pool, as long as the guarantees do not.
