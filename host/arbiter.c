@@ -328,13 +328,3 @@ void arbiter_divide(enum arbiter_mode mode, struct share *share, guint n, guint6
     if (worth_a_start(&d, pool))
         exchange(&d, most);
 }
-
-bool arbiter_admits(const struct share *share, guint n, guint64 pool, guint64 min, guint64 *left)
-{
-    guint64 sum = 0;
-
-    for (guint i = 0; i < n; i++)
-        sum += share[i].min;
-    *left = pool > sum ? pool - sum : 0;
-    return min <= *left;
-}

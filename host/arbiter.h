@@ -60,7 +60,4 @@ struct share {
 void arbiter_divide(enum arbiter_mode mode, struct share *share, guint n, guint64 pool,
                     guint64 most);
 
-/* May a VM with this guarantee be taken on beside those? *left: bytes that can still be guaranteed. */
-bool arbiter_admits(const struct share *share, guint n, guint64 pool, guint64 min, guint64 *left);
-
 #endif

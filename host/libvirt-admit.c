@@ -1,68 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * May a domain start that would rather not start than go without what it asks for?
- *
- * What it is promised is min of <dram>, or max where there is no min. The promises of all VMs that are
- * attached or about to be must fit the dram that the arbiter divides, or the memory of dram's nodes.
+ * May a domain start that would rather not start than go without what it asks for? May a machine that runs
+ * have what its metadata ask for now? What is promised to whom is in sharing-promise.c.
  */
 #include "host/libvirt-internal.h"
-#include "host/size.h"
+#include "host/sharing.h"
 
-static guint64 promised(const struct tiering *t, guint64 ram)
+static guint64 promise(struct libvirt *l, const struct known *k)
 {
-    guint64 min = quota_in_bytes(&t->min, ram);
+    struct vm_config config = libvirt_config(l, k, k->name);
 
-    return min ? min : quota_in_bytes(&t->max, ram);
+    return sharing_promise(l->daemon, &config, k->memory);
 }
 
-static guint64 capacity(const struct daemon *d)
+/* Those without the plugin never come to us. */
+guint64 libvirt_promised(struct daemon *d, const char *but)
 {
-    return d->pool ? d->pool : tier_memory(&d->tiers->tier[0]);
-}
-
-/* VMs of no domain that we know: their quota is their promise. */
-static guint64 promised_elsewhere(struct libvirt *l)
-{
-    guint64 sum = 0;
-
-    for (guint i = 0; i < l->daemon->vms->len; i++) {
-        struct vm *vm = g_ptr_array_index(l->daemon->vms, i);
-
-        if (g_atomic_int_get(&vm->gone) || libvirt_known(l, vm->uuid, vm->name))
-            continue;
-        g_mutex_lock(&vm->lock);
-        sum += vm_quota(vm, &vm->want, vm->shown.ram_bytes);
-        g_mutex_unlock(&vm->lock);
-    }
-    return sum;
-}
-
-static guint64 promised_to_others(struct libvirt *l, const struct known *self)
-{
-    guint64 sum = promised_elsewhere(l);
     GHashTableIter iter;
-    gpointer other;
+    guint64 sum = 0;
+    gpointer k;
 
-    g_hash_table_iter_init(&iter, l->domains);
-    while (g_hash_table_iter_next(&iter, NULL, &other))
-        if (other != self)
-            sum += promised(&((struct known *)other)->tiering, ((struct known *)other)->memory);
+    if (!d->libvirt)
+        return 0;
+    g_hash_table_iter_init(&iter, d->libvirt->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &k)) {
+        const struct known *known = k;
+
+        if (known->plugin && g_strcmp0(known->uuid, but) && !libvirt_vm(d->libvirt, known))
+            sum += promise(d->libvirt, known);
+    }
     return sum;
 }
 
 char *libvirt_admit(struct libvirt *l, const struct known *known)
 {
-    guint64 want = promised(&known->tiering, known->memory), all = capacity(l->daemon);
-    guint64 given = promised_to_others(l, known);
-    g_autofree char *w = size_format(want), *g = size_format(given), *a = size_format(all);
-
     if (known->problem)
         return g_strdup(known->problem);
     if (!known->plugin)
         return g_strdup("QEMU is not given vmtier's plugin: run `vmtier domxml DOMAIN --define`");
     if (l->daemon->userfault < 0)
         return g_strdup(l->daemon->no_userfault);
-    if (want <= all && given <= all - want)
-        return g_strdup("");
-    return g_strdup_printf("%s of dram cannot be promised: other VMs have been promised %s of %s", w, g, a);
+    return sharing_refusal(l->daemon, NULL, known->uuid, promise(l, known));
+}
+
+char *libvirt_overdraws(struct libvirt *l, const struct known *known, const struct tiering *asked)
+{
+    struct vm *vm = libvirt_vm(l, known);
+    struct known as_asked = *known;
+    guint64 ram, has, wants;
+
+    if (!vm || !l->daemon->pool)
+        return NULL;
+    as_asked.tiering = *asked;
+    g_mutex_lock(&vm->lock);
+    ram = vm->shown.ram_bytes;
+    has = vm_guarantee(vm, &vm->want, ram);
+    g_mutex_unlock(&vm->lock);
+    as_asked.memory = ram;
+    wants = promise(l, &as_asked);
+    return wants > has && asked->mode == VM_ON ? sharing_refusal(l->daemon, vm, vm->uuid, wants) : NULL;
 }

@@ -34,8 +34,16 @@ struct known *libvirt_learn(struct libvirt *l, const char *xml, const char *from
 void libvirt_forget(struct libvirt *l, const char *uuid);
 struct known *libvirt_known(struct libvirt *l, const char *uuid, const char *name);
 
-/* libvirt-admit.c: may this domain start? "" or why not; only for one that has required='yes'. g_free() it. */
+/* Its VM, if that is attached; its configuration (`known` may be NULL). */
+struct vm *libvirt_vm(struct libvirt *l, const struct known *known);
+struct vm_config libvirt_config(struct libvirt *l, const struct known *known, const char *name);
+
+/*
+ * libvirt-admit.c. May this domain start, which has required='yes'? May the VM of this one have these settings?
+ * NULL, or why not; g_free() it.
+ */
 char *libvirt_admit(struct libvirt *l, const struct known *known);
+char *libvirt_overdraws(struct libvirt *l, const struct known *known, const struct tiering *asked);
 
 /* libvirt-files.c */
 void libvirt_save(struct libvirt *l, const struct known *known);

@@ -41,7 +41,7 @@ struct known *libvirt_known(struct libvirt *l, const char *uuid, const char *nam
     return NULL;
 }
 
-static struct vm *vm_of(struct libvirt *l, const struct known *known)
+struct vm *libvirt_vm(struct libvirt *l, const struct known *known)
 {
     for (guint i = 0; i < l->daemon->vms->len; i++) {
         struct vm *vm = g_ptr_array_index(l->daemon->vms, i);
@@ -57,7 +57,7 @@ static void announce(struct libvirt *l, const struct known *k, const char *event
                      const char *text)
 {
     JsonObject *data = json_object_new();
-    const struct vm *vm = vm_of(l, k);
+    const struct vm *vm = libvirt_vm(l, k);
 
     g_message("domain %s: %s: %s", k->name, event, text);
     if (vm)
@@ -91,25 +91,45 @@ static char *misfit(struct libvirt *l, const struct known *k, const struct tieri
     return g_strdup_printf("line %ld: <tiering>: max of <dram> is less than one granule of %s", t->line, size);
 }
 
+/* One that is not to start without what it asks for is promised its quota, if it says nothing else. */
+struct vm_config libvirt_config(struct libvirt *l, const struct known *k, const char *name)
+{
+    struct vm_config config = *config_for_vm(l->daemon->config, name);
+
+    if (!k || !k->tiering.given)
+        return config;
+    config.mode = k->tiering.mode;
+    if (has_max(&k->tiering))
+        config.quota = k->tiering.max;
+    if (has_min(&k->tiering))
+        config.min = k->tiering.min;
+    else if (k->tiering.required)
+        config.min = config.quota;
+    if (!has_max(&k->tiering) && quota_in_bytes(&config.min, k->memory) > quota_in_bytes(&config.quota, k->memory))
+        config.quota = config.min;
+    if (k->tiering.weight)
+        config.weight = k->tiering.weight;
+    if (k->tiering.granule)
+        config.granule = k->tiering.granule;
+    return config;
+}
+
 /* To a VM that is attached. */
 static void apply(struct libvirt *l, const struct known *k)
 {
-    struct vm *vm = vm_of(l, k);
-    const struct vm_config *usual;
-    const struct quota *quota;
+    struct vm *vm = libvirt_vm(l, k);
+    struct vm_config config;
 
     if (!vm)
         return;
-    usual = config_for_vm(l->daemon->config, vm->name);
-    quota = has_max(&k->tiering) ? &k->tiering.max : &usual->quota;
+    config = libvirt_config(l, k, vm->name);
     g_mutex_lock(&vm->lock);
-    vm->want.quota_bytes = quota->bytes ? quota->bytes
-                                        : (guint64)(quota->share * (double)vm->shown.ram_bytes);
-    vm->want.min = has_min(&k->tiering) ? k->tiering.min : usual->min;
-    vm->want.weight = k->tiering.weight ? k->tiering.weight : usual->weight;
-    vm->want.mode = k->tiering.given ? k->tiering.mode : usual->mode;
+    vm->want.quota_bytes = quota_in_bytes(&config.quota, vm->shown.ram_bytes);
+    vm->want.min = config.min;
+    vm->want.weight = config.weight;
+    vm->want.mode = config.mode;
     g_mutex_unlock(&vm->lock);
-    if (k->tiering.granule && k->tiering.granule != vm->config.granule)
+    if (config.granule != vm->config.granule)
         g_message("%s: another granule takes effect when its QEMU is started again", vm->name);
 }
 
@@ -167,7 +187,7 @@ static struct known *domain_named(struct libvirt *l, const struct domain_facts *
 struct known *libvirt_learn(struct libvirt *l, const char *xml, const char *from, GError **error)
 {
     g_autoptr(GError) wrong = NULL;
-    g_autofree char *small = NULL;
+    g_autofree char *unfit = NULL;
     struct domain_facts facts;
     struct tiering tiering;
     struct known *k = NULL;
@@ -177,9 +197,11 @@ struct known *libvirt_learn(struct libvirt *l, const char *xml, const char *from
         return NULL;
     }
     k = domain_named(l, &facts);
-    small = k && !wrong ? misfit(l, k, &tiering) : NULL;
-    if (k && (wrong || small))
-        set_problem(l, k, wrong ? wrong->message : small);
+    unfit = k && !wrong ? misfit(l, k, &tiering) : NULL;
+    if (k && !wrong && !unfit)
+        unfit = libvirt_overdraws(l, k, &tiering);
+    if (k && (wrong || unfit))
+        set_problem(l, k, wrong ? wrong->message : unfit);
     else if (k)
         settle(l, k, &facts, &tiering, from);
     domain_facts_clear(&facts);
@@ -203,22 +225,11 @@ static char *uuid_text(const guint8 u[16])
 
 struct vm_config libvirt_vm_config(struct daemon *d, const char *name, const guint8 uuid[16])
 {
-    struct vm_config config = *config_for_vm(d->config, name);
     g_autofree char *text = uuid_text(uuid);
-    const struct known *k = d->libvirt ? libvirt_known(d->libvirt, text, NULL) : NULL;
 
-    if (!k || !k->tiering.given)
-        return config;
-    config.mode = k->tiering.mode;
-    if (has_max(&k->tiering))
-        config.quota = k->tiering.max;
-    if (has_min(&k->tiering))
-        config.min = k->tiering.min;
-    if (k->tiering.weight)
-        config.weight = k->tiering.weight;
-    if (k->tiering.granule)
-        config.granule = k->tiering.granule;
-    return config;
+    if (!d->libvirt)
+        return *config_for_vm(d->config, name);
+    return libvirt_config(d->libvirt, libvirt_known(d->libvirt, text, NULL), name);
 }
 
 /* --- what libvirtd tells --------------------------------------------------------------------------------- */
@@ -231,7 +242,7 @@ static void forget_unseen(struct libvirt *l)
     for (GList *i = all; i; i = i->next) {
         const struct known *k = i->data;
 
-        if (!k->seen && strcmp(k->from, "hook") && !vm_of(l, k))
+        if (!k->seen && strcmp(k->from, "hook") && !libvirt_vm(l, k))
             libvirt_forget(l, k->uuid);
     }
 }
@@ -393,10 +404,10 @@ static JsonNode *hook(JsonObject *args, gpointer opaque, GError **error)
         return node_of(json_object_new());
     }
     o = json_object_new();
-    refusal = !strcmp(operation, "prepare") && k->required ? libvirt_admit(d->libvirt, k) : g_strdup("");
-    put_text(o, "refuse", refusal[0] ? refusal : NULL);
+    refusal = !strcmp(operation, "prepare") && k->required ? libvirt_admit(d->libvirt, k) : NULL;
+    put_text(o, "refuse", refusal);
     put_text(o, "problem", k->problem);
-    if (refusal[0])
+    if (refusal)
         libvirt_forget(d->libvirt, k->uuid);
     return node_of(o);
 }

@@ -20,6 +20,9 @@ void libvirt_stop(struct daemon *d);
 /* A VM's configuration: what its domain says goes before what the file says. */
 struct vm_config libvirt_vm_config(struct daemon *d, const char *name, const guint8 uuid[16]);
 
+/* Bytes of dram promised to domains that are about to start, but for the one with this UUID. */
+guint64 libvirt_promised(struct daemon *d, const char *but);
+
 /* "libvirt" of a VM's view, or NULL; and of the daemon's. */
 JsonObject *libvirt_view_vm(struct daemon *d, const struct vm *vm);
 JsonObject *libvirt_view(struct daemon *d);

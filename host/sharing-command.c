@@ -24,19 +24,18 @@ static bool check_max(struct vm *vm, gint64 max, guint64 ram, GError **error)
 /* Is there room for this guarantee, beside those of the others? */
 static bool check_min(struct daemon *d, struct vm *vm, gint64 min, guint64 max, GError **error)
 {
-    guint64 left;
+    g_autofree char *refusal = NULL;
 
     if (min < 0 || (guint64)min > max)
         return REFUSE(error, "%s: a guarantee of %" G_GINT64_FORMAT " bytes: it is 0 up to the quota of %"
                       G_GUINT64_FORMAT, vm->name, min, max);
-    if (sharing_admits(d, vm, (guint64)min, &left))
+    if (!min)
         return true;
     if (!d->pool)
         return REFUSE(error, "%s: nothing can be guaranteed without [host] dram= (or reserve=) in "
                       "vmtierd.conf", vm->name);
-    return REFUSE(error, "%s: %" G_GINT64_FORMAT " bytes cannot be guaranteed: of the host's %"
-                  G_GUINT64_FORMAT " there are %" G_GUINT64_FORMAT " that are not guaranteed to others",
-                  vm->name, min, d->pool, left);
+    refusal = sharing_refusal(d, vm, vm->uuid, (guint64)min);
+    return !refusal || REFUSE(error, "%s: %s", vm->name, refusal);
 }
 
 static bool check_arguments(struct vm *vm, JsonObject *args, gint64 weight, GError **error)

@@ -46,7 +46,7 @@ static void parties_clear(struct parties *p)
 typedef struct parties Parties;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Parties, parties_clear)
 
-static bool takes_part(const struct vm *vm)
+bool sharing_takes_part(const struct vm *vm)
 {
     return vm->want.mode == VM_ON &&
            (vm->shown.state == VM_TIERING || vm->shown.state == VM_ATTACHING);
@@ -65,7 +65,7 @@ static void take_in(struct parties *p, struct vm *vm)
         .turn = vm->turn, .turned = vm->turned,
     };
 
-    if (!takes_part(vm)) {
+    if (!sharing_takes_part(vm)) {
         p->pool -= MIN(p->pool, held);
         return;
     }
@@ -161,20 +161,6 @@ void sharing_welcome(struct daemon *d, struct vm *vm)
     take_in_all(&p, d);
     vm->want.granted = MAX(free_bytes(&p), vm->config.granule);
     vm->now = vm->want;
-}
-
-bool sharing_admits(struct daemon *d, const struct vm *vm, guint64 min, guint64 *left)
-{
-    g_auto(Parties) p = { 0 };
-
-    *left = 0;
-    if (!d->pool || !min)
-        return !min;
-    take_in_all(&p, d);
-    for (guint i = 0; i < p.party->len; i++)
-        if (party_of(&p, i)->vm == vm)
-            share_of(&p, i)->min = 0;
-    return arbiter_admits((struct share *)(void *)p.share->data, p.share->len, p.pool, min, left);
 }
 
 void sharing_note_curve(struct vm *vm)

@@ -24,11 +24,18 @@ void sharing_welcome(struct daemon *d, struct vm *vm);
 /* How hot the VM's memory is: its worker tells, once in a while. */
 void sharing_note_curve(struct vm *vm);
 
+/* Is it the arbiter's to give to and take from? Under vm->lock. */
+bool sharing_takes_part(const struct vm *vm);
+
+/* sharing-promise.c: what a VM with this configuration and RAM (0: not known) is promised. */
+struct vm_config;
+guint64 sharing_promise(const struct daemon *d, const struct vm_config *config, guint64 ram);
+
 /*
- * Could this VM (NULL: one that does not run yet) be guaranteed so much, beside the others? Else *left
- * is what could.
+ * Can so many bytes be promised to this VM (NULL: it does not run yet) of this UUID (or NULL), beside what
+ * others have been promised? NULL, or why not; g_free() it.
  */
-bool sharing_admits(struct daemon *d, const struct vm *vm, guint64 min, guint64 *left);
+char *sharing_refusal(struct daemon *d, const struct vm *vm, const char *uuid, guint64 bytes);
 
 JsonObject *view_quota(const struct vm *vm, const struct vm_settings *want, guint64 ram);
 JsonObject *view_sharing(struct daemon *d);

@@ -254,18 +254,6 @@ static void test_free(void)
         g_assert_cmpuint(shares[v].quota, ==, 1000 * GRANULE);
 }
 
-static void test_admission(void)
-{
-    guint64 left;
-
-    set_up();
-    g_assert_true(arbiter_admits(shares, VMS, POOL, 2456 * GRANULE, &left));
-    g_assert_cmpuint(left, ==, 2456 * GRANULE);
-    g_assert_false(arbiter_admits(shares, VMS, POOL, 2457 * GRANULE, &left));
-    g_assert_false(arbiter_admits(shares, VMS, GRANULE, 1, &left));
-    g_assert_cmpuint(left, ==, 0);
-}
-
 static void test_curve(void)
 {
     struct curve c;
@@ -293,6 +281,5 @@ int main(int argc, char **argv)
     g_test_add_func("/arbiter/pool-shrinks", test_pool_shrinks);
     g_test_add_func("/arbiter/unknown", test_unknown);
     g_test_add_func("/arbiter/free", test_free);
-    g_test_add_func("/arbiter/admission", test_admission);
     return g_test_run();
 }

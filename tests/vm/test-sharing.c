@@ -138,7 +138,7 @@ static void test_guarantees(void)
     start_daemon(rig, "");
     start_vm(rig, "a");
     start_vm(rig, "b");
-    refused(rig, "{\"vm\":\"a\",\"min\":34000000}", "*cannot be guaranteed*");
+    refused(rig, "{\"vm\":\"a\",\"min\":34000000}", "*cannot be promised*");
     refused(rig, "{\"vm\":\"a\",\"max\":33554432,\"min\":33554433}", "*guarantee of 33554433*");
     refused(rig, "{\"vm\":\"a\",\"weight\":10001}", "*weight of 10001*");
     json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-quota", "{\"vm\":\"b\",\"min\":%llu}",
