@@ -39,6 +39,11 @@ struct world {
     double noise;
 };
 
+static guint vms(const struct world *w)
+{
+    return MIN(w->n, VMS);
+}
+
 /* --- loads -------------------------------------------------------------------------------------------- */
 
 static double shape(guint kind, guint i)
@@ -71,7 +76,7 @@ static void load(struct world *w, guint v, guint kind)
 
 static void look(struct world *w)
 {
-    for (guint v = 0; v < w->n; v++) {
+    for (guint v = 0; v < vms(w); v++) {
         curve_clear(&w->curve[v]);
         for (guint i = 0; i < N; i++) {
             double r = g_rand_double(w->random) + 1e-300, a = 2 * G_PI * g_rand_double(w->random);
@@ -117,7 +122,7 @@ static double value_of(const struct world *w, const guint *granules)
 {
     double hits = 0, all = 0, worst = 1;
 
-    for (guint v = 0; v < w->n; v++) {
+    for (guint v = 0; v < vms(w); v++) {
         double served = w->served[v][granules[v]];
 
         hits += served * w->accesses[v];
@@ -144,9 +149,9 @@ static double best_split(const struct world *w)
 
 static double value_now(const struct world *w)
 {
-    guint split[VMS];
+    guint split[VMS] = { 0 };
 
-    for (guint v = 0; v < w->n; v++)
+    for (guint v = 0; v < vms(w); v++)
         split[v] = (guint)(w->share[v].quota / GRANULE);
     return value_of(w, split);
 }
@@ -155,7 +160,7 @@ static void assert_bounds(const struct world *w)
 {
     guint64 sum = 0;
 
-    for (guint v = 0; v < w->n; v++) {
+    for (guint v = 0; v < vms(w); v++) {
         g_assert_cmpuint(w->share[v].quota, >=, w->share[v].min);
         g_assert_cmpuint(w->share[v].quota, <=, w->share[v].max);
         sum += w->share[v].quota;
@@ -171,11 +176,11 @@ static guint64 run_round(struct world *w)
     guint64 before[VMS], given = 0;
 
     look(w);
-    for (guint v = 0; v < w->n; v++)
+    for (guint v = 0; v < vms(w); v++)
         before[v] = w->share[v].quota;
     arbiter_divide(w->mode, w->share, w->n, POOL, POOL / 8);
     assert_bounds(w);
-    for (guint v = 0; v < w->n; v++)
+    for (guint v = 0; v < vms(w); v++)
         given += w->share[v].quota > before[v] ? w->share[v].quota - before[v] : 0;
     return given;
 }
