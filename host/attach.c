@@ -3,9 +3,9 @@
  * The first placement.
  *
  * When a VM attaches before its guest runs, and when memory is plugged in later, what fits the quota
- * stays in dram, lowest addresses first, and the rest goes to the second tier before the guest
- * touches it. A VM that attaches while its guest runs (the daemon was restarted) keeps the placement
- * it has; rounds bring it within its quota.
+ * stays in dram, lowest addresses first, and the rest goes to slower tiers before the guest touches it;
+ * what is pinned, or interleaved, goes where that says. A VM that attaches while its guest runs (the
+ * daemon was restarted) keeps the placement it has; rounds bring it within its quota.
  */
 #include "common/fault.h"
 #include "host/daemon.h"
@@ -14,10 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define SLOW_TIER 1
-
 /*
- * There is no memory of the slow tier for this VM, and there will be none while nobody does something
+ * There is no memory of a slower tier for this VM, and there will be none while nobody does something
  * about it: it is told, and stays in the list with the reason. One that was placed before loses the
  * link, and hears of it when it attaches again.
  */
@@ -52,7 +50,7 @@ static int send_file(struct vm *vm, guint32 block, guint32 tier, struct vt_err *
     g_mutex_lock(&vm->lock);
     b->file[tier] = got.fd;
     b->base[tier] = got.base;
-    memcpy(b->note, got.note, sizeof(b->note));
+    b->note[tier] = got.note[0] ? g_intern_string(got.note) : NULL;
     g_mutex_unlock(&vm->lock);
     wire_start(&vm->out, VT_TIER_FILE, 0, sizeof(vm->out.tier_file));
     vm->out.tier_file.block = block;
@@ -67,9 +65,10 @@ static int send_files(struct vm *vm, struct vt_err *err)
 {
     int rc = 0;
 
-    for (guint32 i = 0; !rc && !vm->refused && i < VT_BLOCKS; i++)
-        if (vm->block[i].present && vm->block[i].file[SLOW_TIER] < 0)
-            rc = send_file(vm, i, SLOW_TIER, err);
+    for (guint32 i = 0; i < VT_BLOCKS; i++)
+        for (guint32 t = 1; !rc && !vm->refused && t < vm->daemon->tiers->n; t++)
+            if (vm->block[i].present && vm->block[i].file[t] < 0)
+                rc = send_file(vm, i, t, err);
     return rc;
 }
 
@@ -103,26 +102,38 @@ static GPtrArray *blocks_by_address(const struct vm *vm)
     return blocks;
 }
 
-/* Granules of new blocks that do not fit the quota, in the order of their addresses. */
-static GArray *list_surplus(const struct vm *vm, bool fresh)
+/* Granules of placed blocks that are in dram already, but for those that are pinned. */
+static guint32 count_settled(const struct vm *vm)
+{
+    guint32 settled = 0;
+
+    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
+        for (guint32 g = b->first; b->present && b->placed && g < b->first + b->count; g++)
+            settled += vm->ledger.tier[g] == 0 && spread_pin_of(&vm->spread, g) < 0;
+    return settled;
+}
+
+/* Granules of new blocks that do not belong in dram, by the quota and in the order of their addresses. */
+static GArray *list_surplus(struct vm *vm, bool fresh)
 {
     GArray *list = g_array_new(FALSE, FALSE, sizeof(struct vt_move_one));
     g_autoptr(GPtrArray) blocks = blocks_by_address(vm);
-    guint32 quota = vm_quota_granules(vm), settled = 0;
+    guint32 quota = vm_quota_granules(vm), settled = count_settled(vm);
 
-    for (guint i = 0; i < blocks->len; i++) {
-        const struct vm_block *b = g_ptr_array_index(blocks, i);
-
-        for (guint32 g = b->first; b->placed && g < b->first + b->count; g++)
-            settled += vm->ledger.tier[g] == 0;
-    }
+    quota -= MIN(quota, vm->spread.pinned[0]);
     for (guint i = 0; i < blocks->len; i++) {
         const struct vm_block *b = g_ptr_array_index(blocks, i);
 
         for (guint32 g = b->first; !b->placed && g < b->first + b->count; g++) {
-            struct vt_move_one m = { .granule = g, .tier = SLOW_TIER };
+            struct vt_move_one m = { .granule = g };
+            bool hot;
 
-            if (vm->ledger.tier[g] == 0 && settled++ >= quota && b->fresh == fresh)
+            if (vm->ledger.tier[g] != 0)
+                continue;
+            hot = settled < quota;
+            settled += spread_pin_of(&vm->spread, g) < 0;
+            m.tier = b->fresh == fresh ? spread_first(&vm->spread, g, hot) : 0;
+            if (m.tier != 0)
                 g_array_append_val(list, m);
         }
     }
@@ -153,6 +164,7 @@ int vm_place_new(struct vm *vm, struct vt_err *err)
     (void)fault_at(FAULT_ATTACH_FILES);
     if (rc || vm->refused)
         return rc;
+    vm_spread_refresh(vm);
     if (vm->now.mode == VM_ON)
         rc = move_surplus(vm, true, err);
     (void)fault_at(FAULT_ATTACH_PLACING);

@@ -73,7 +73,7 @@ static void put_mapped(JsonObject *o, const struct vt_backing *b, guint tier)
 
 static void put_note(JsonObject *o, const char *key, const char *text)
 {
-    if (text[0])
+    if (text && text[0])
         json_object_set_string_member(o, key, text);
     else
         json_object_set_null_member(o, key);
@@ -89,7 +89,7 @@ static JsonObject *view_tier(const struct vm *vm, const struct vm_block *b, guin
     json_object_set_int_member(o, "page_bytes", b->backing.tier[tier].page_size);
     json_object_set_int_member(o, "offset", (gint64)b->base[tier]);
     put_mapped(o, &b->backing, tier);
-    put_note(o, "note", tier ? b->note : "");
+    put_note(o, "note", b->note[tier]);
     return o;
 }
 

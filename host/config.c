@@ -196,6 +196,16 @@ static bool set_monitor(struct vm_config *vm, const char *value, GError **error)
     return set_path(&vm->monitor, value, error);
 }
 
+static bool set_interleave(struct vm_config *vm, const char *value, GError **error)
+{
+    return weights_parse(value, vm->tier_name, &vm->interleave, error);
+}
+
+static bool set_pin(struct vm_config *vm, const char *value, GError **error)
+{
+    return pins_parse(value, vm->tier_name, &vm->pins, error);
+}
+
 static bool set_agent(struct vm_config *vm, const char *value, GError **error)
 {
     return set_path(&vm->agent, value, error);
@@ -211,7 +221,7 @@ static const struct {
     { "probe-budget-us", set_budget },                      { "sample-use", set_sample_use },
     { "ibs-event", set_event }, { "ibs-rate", set_event_rate },
     { "policy", set_policy },   { "pidfile", set_pidfile }, { "monitor", set_monitor },
-    { "agent", set_agent },
+    { "agent", set_agent },     { "interleave", set_interleave },                       { "pin", set_pin },
 };
 
 bool vm_config_set(struct vm_config *vm, const char *key, const char *value, GError **error)
@@ -249,7 +259,7 @@ static bool read_keys(GKeyFile *file, const char *group,
     return keys != NULL;
 }
 
-/* --- [daemon], [tier] ------------------------------------------------------------------------------- */
+/* --- [daemon] ---------------------------------------------------------------------------------------- */
 
 bool log_level_parse(const char *text, GLogLevelFlags *level, GError **error)
 {
@@ -304,61 +314,6 @@ static bool set_host_key(gpointer host, const char *key, const char *value, GErr
     return host_config_set(host, key, value, error);
 }
 
-static void tier_config_free(gpointer data)
-{
-    struct tier_config *t = data;
-
-    g_free(t->name);
-    g_free(t->nodes);
-    g_free(t->path);
-    g_free(t);
-}
-
-static struct tier_config *tier_named(struct config *c, const char *name)
-{
-    struct tier_config *t;
-
-    for (guint i = 0; i < c->tiers->len; i++) {
-        t = g_ptr_array_index(c->tiers, i);
-        if (!strcmp(t->name, name))
-            return t;
-    }
-    t = g_new0(struct tier_config, 1);
-    t->name = g_strdup(name);
-    g_ptr_array_add(c->tiers, t);
-    return t;
-}
-
-static bool set_tier_key(gpointer tier, const char *key, const char *value, GError **error)
-{
-    struct tier_config *t = tier;
-
-    if (!strcmp(key, "file"))
-        return !strcmp(value, "memfd") ||
-               FAIL(error, "file=%s: memfd is the only kind; for files elsewhere there is path=", value);
-    if (strcmp(key, "nodes") && strcmp(key, "path"))
-        return FAIL(error, "unknown key '%s': there are nodes=LIST, path=PATH and file=memfd", key);
-    if (*key == 'p' && !strcmp(t->name, "dram"))
-        return FAIL(error, "path=: QEMU itself makes the file of dram, where its mem-path= says");
-    if (*key == 'p' && value[0] != '/')
-        return FAIL(error, "path=%s: it begins with a '/'", value);
-
-    char **to = *key == 'n' ? &t->nodes : &t->path;
-
-    g_free(*to);
-    *to = g_strdup(value);
-    return true;
-}
-
-static bool read_tier(GKeyFile *file, const char *group, struct config *c, GError **error)
-{
-    struct tier_config *t = tier_named(c, group + strlen("tier "));
-
-    if (strlen(t->name) > 15 || !t->name[0] || c->tiers->len > 2)
-        return FAIL(error, "the tiers are dram and one slower one, with names of 1 to 15 characters");
-    return read_keys(file, group, set_tier_key, t, error);
-}
-
 /* --- the file ----------------------------------------------------------------------------------------- */
 
 static struct config *config_new(void)
@@ -368,8 +323,7 @@ static struct config *config_new(void)
     c->vmm_socket = g_strdup("/run/vmtier/vmm.sock");
     c->qmp_socket = g_strdup("/run/vmtier/qmp.sock");
     c->log_level = G_LOG_LEVEL_MESSAGE;
-    c->tiers = g_ptr_array_new_with_free_func(tier_config_free);
-    tier_named(c, "dram");
+    config_tiers_init(c);
     c->host = (struct host_config){ .arbiter = ARBITER_THROUGHPUT, .rate = 256 << 20 };
     c->defaults = (struct vm_config){
         .quota = { .share = 0.25 },
@@ -384,6 +338,7 @@ static struct config *config_new(void)
         .probe_budget_us = 2500,    /* of 250 ms: one per cent of a core */
         .sample_places = true,
         .policy = &policy_cbx,
+        .tier_name = (const char *const *)c->tier_name,
     };
     c->vms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     return c;
@@ -410,9 +365,7 @@ static bool read_group(GKeyFile *file, const char *group, struct config *c, GErr
         return read_keys(file, group, set_daemon_key, c, error);
     if (!strcmp(group, "host"))
         return read_keys(file, group, set_host_key, &c->host, error);
-    if (g_str_has_prefix(group, "tier "))
-        return read_tier(file, group, c, error);
-    if (!strcmp(group, "vm default"))
+    if (g_str_has_prefix(group, "tier ") || !strcmp(group, "vm default"))
         return true;                        /* read first, see read_groups() */
     if (!g_str_has_prefix(group, "vm "))
         return FAIL(error, "unknown group");
@@ -423,10 +376,29 @@ static bool read_group(GKeyFile *file, const char *group, struct config *c, GErr
     return true;
 }
 
+/* Tiers come first, as others name them. */
+static bool read_tiers(GKeyFile *file, char **groups, const char *path, struct config *c, GError **error)
+{
+    for (char **g = groups; *g; g++) {
+        struct tier_config *t;
+
+        if (!g_str_has_prefix(*g, "tier "))
+            continue;
+        t = config_add_tier(c, *g + strlen("tier "), error);
+        if (!t || !read_keys(file, *g, config_set_tier_key, t, error)) {
+            g_prefix_error(error, "%s: [%s]: ", path, *g);
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool read_groups(GKeyFile *file, const char *path, struct config *c, GError **error)
 {
     g_auto(GStrv) groups = g_key_file_get_groups(file, NULL);
 
+    if (!read_tiers(file, groups, path, c, error) || (c->tiers->len < 2 && !config_add_tier(c, "cxl", error)))
+        return false;
     if (g_key_file_has_group(file, "vm default") &&
         !read_keys(file, "vm default", set_vm_key, &c->defaults, error)) {
         g_prefix_error(error, "%s: [vm default]: ", path);
@@ -434,6 +406,8 @@ static bool read_groups(GKeyFile *file, const char *path, struct config *c, GErr
     }
     if (c->defaults.pidfile || c->defaults.monitor)
         return FAIL(error, "%s: [vm default]: pidfile and monitor are of one VM", path);
+    if (c->defaults.pins.n)
+        return FAIL(error, "%s: [vm default]: a pin is of one VM", path);
     for (char **g = groups; *g; g++)
         if (!read_group(file, *g, c, error)) {
             g_prefix_error(error, "%s: [%s]: ", path, *g);
@@ -456,9 +430,24 @@ struct config *config_load(const char *path, GError **error)
         if (!read_groups(file, name, c, error))
             return NULL;
     }
-    if (c->tiers->len < 2)
-        tier_named(c, "cxl");
+    if (c->tiers->len < 2 && !config_add_tier(c, "cxl", error))     /* there is no file */
+        return NULL;
     return g_steal_pointer(&c);
+}
+
+static bool check_pins(const char *name, const struct vm_config *vm, GError **error)
+{
+    for (guint i = 0; i < vm->pins.n; i++) {
+        const struct pin *pin = &vm->pins.pin[i];
+
+        if ((pin->gpa | pin->size) % vm->granule)
+            return FAIL(error, "[vm %s]: pin: 0x%" G_GINT64_MODIFIER "x, %" G_GUINT64_FORMAT " bytes: these are "
+                        "no whole granules of %" G_GUINT64_FORMAT, name, pin->gpa, pin->size, vm->granule);
+    }
+    if (vm->quota.bytes && pins_bytes(&vm->pins, 0) > vm->quota.bytes)
+        return FAIL(error, "[vm %s]: pin: %" G_GUINT64_FORMAT " bytes are pinned to dram, and the quota is %"
+                    G_GUINT64_FORMAT, name, pins_bytes(&vm->pins, 0), vm->quota.bytes);
+    return true;
 }
 
 static bool check_vm(const char *name, const struct vm_config *vm, GError **error)
@@ -466,6 +455,8 @@ static bool check_vm(const char *name, const struct vm_config *vm, GError **erro
     if ((vm->quota.bytes && vm->min.bytes > vm->quota.bytes) || vm->min.share > 1 ||
         (vm->quota.share > 0 && vm->min.share > vm->quota.share))
         return FAIL(error, "[vm %s]: quota-min is above quota", name);
+    if (!check_pins(name, vm, error))
+        return false;
     if (!vm->quota.bytes || vm->quota.bytes >= vm->granule)
         return true;
     return FAIL(error, "[vm %s]: quota of %" G_GUINT64_FORMAT " bytes: less than one granule of %"
@@ -477,6 +468,8 @@ bool config_check(const struct config *config, GError **error)
     GHashTableIter iter;
     gpointer name, vm;
 
+    if (!config_check_tiers(config, error))
+        return false;
     g_hash_table_iter_init(&iter, config->vms);
     while (g_hash_table_iter_next(&iter, &name, &vm))
         if (!check_vm(name, vm, error))

@@ -4,6 +4,8 @@
 #define VMTIER_CONFIG_H
 
 #include "host/arbiter.h"
+#include "host/interleave.h"
+#include "host/pin.h"
 #include "vmtier/wire.h"
 
 #include <glib.h>
@@ -45,6 +47,9 @@ struct vm_config {
     const char *agent;          /* where the channel to the guest's agent is: patterns, see agent-link.h */
     const char *pidfile;        /* attach the QEMU that it names, without the plugin; or NULL */
     const char *monitor;        /* that QEMU's QMP socket, or NULL */
+    struct weights interleave;  /* of the hot set; all 0: it is in dram */
+    struct pins pins;
+    const char *const *tier_name;   /* the host's, up to a NULL; of the config */
     gint64 pid_refused, pid_left;   /* pids from it: the last one refused; one that was detached */
 };
 
@@ -52,6 +57,7 @@ struct tier_config {
     char *name;
     char *nodes;                /* libnuma node string, or NULL */
     char *path;                 /* a directory or a file for its memory, or NULL */
+    guint32 weight;             /* of a slower tier: its share of what is cold */
 };
 
 /* [host] */
@@ -65,12 +71,22 @@ struct host_config {
 /* Sets one [host] key from text: config-host.c. */
 bool host_config_set(struct host_config *host, const char *key, const char *value, GError **error);
 
+struct config;
+
+/* config-tier.c: [tier NAME]. There is dram from the start; a name comes once. */
+void config_tiers_init(struct config *config);
+struct tier_config *config_add_tier(struct config *config, const char *name, GError **error);
+bool config_set_tier_key(gpointer tier, const char *key, const char *value, GError **error);
+bool config_check_tiers(const struct config *config, GError **error);
+struct weights config_cold_weights(const struct config *config);
+
 struct config {
     char *vmm_socket, *qmp_socket;
     char *vmm_group;            /* whose members may connect to vmm_socket, or NULL */
     char *libvirt;              /* the URI to connect to, or NULL */
     GLogLevelFlags log_level;   /* highest level that is printed */
     GPtrArray *tiers;           /* of struct tier_config; the first is dram */
+    char *tier_name[VT_TIERS + 1];  /* theirs, in their order */
     struct host_config host;
     struct vm_config defaults;
     GHashTable *vms;            /* name -> struct vm_config */

@@ -68,7 +68,7 @@ struct vm *daemon_vm_arg(JsonObject *args, struct daemon *d, GError **error);
 
 /* The daemon's commands, for qmp_server_new(). */
 extern const struct qmp_command control_commands[], attach_commands[], order_commands[],
-    report_commands[], record_commands[];
+    report_commands[], record_commands[], spread_commands[];
 
 /* JSON of one VM, and of the daemon: view.c. */
 JsonNode *view_vm(struct vm *vm);

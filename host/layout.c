@@ -105,7 +105,7 @@ static int take_block(struct vm *vm, struct wire_msg *msg, struct vt_err *err)
     again = b->present && b->first == m->first && b->count == m->count;
     placed = again ? b->placed : !(m->fresh || vm->placed);
     if (!again)
-        b->note[0] = '\0';
+        memset(b->note, 0, sizeof(b->note));
     forget_block(vm, b);
     b->present = true;
     b->length = m->length;

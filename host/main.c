@@ -250,7 +250,7 @@ static bool start(struct daemon *d, GError **error)
 {
     static const struct qmp_command *const tables[] = {
         control_commands, sharing_commands, attach_commands, order_commands, report_commands,
-        record_commands, libvirt_commands, NULL,
+        record_commands, spread_commands, libvirt_commands, NULL,
     };
 
     most_verbose = d->config->log_level;

@@ -13,6 +13,7 @@
 #include "host/pace.h"
 #include "host/policy/policy.h"
 #include "host/policy/wish.h"
+#include "host/spread.h"
 
 #define PLACE_MOVES_MOST 256    /* granules per round, whatever the rate allows */
 
@@ -27,6 +28,7 @@ struct placing {
     double now, move_cost_s;    /* as in struct outlook */
     bool moves;                 /* else it is planned, and that is all */
     const struct wishes *wishes;    /* NULL: there are none */
+    struct spread *spread;      /* NULL: what is hot goes to dram, what is cold to tier 1 */
 
     gpointer of;                /* for the two below */
     /* Can the granule be moved now? NULL: all can. */
@@ -38,6 +40,7 @@ struct placing {
 
     /* What came of it: granules that would move if nothing limited it, and that did (or would). */
     guint32 wanted, demoted, promoted;
+    guint32 spread_moved;       /* granules brought where weights or a pin want them */
 };
 
 /* 0, or carry_out's error. */

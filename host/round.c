@@ -90,8 +90,13 @@ static int place(struct vm *vm, struct vt_err *err)
         .granule = vm->config.granule, .dram_most = vm_quota_granules(vm), .now = vm->clock,
         .move_cost_s = vm->move_cost_s, .moves = vm->stats.state == VM_TIERING,
         .wishes = &vm->wishes, .of = vm, .ready = vm->mover->ready ? is_ready : NULL, .carry_out = carry_out,
+        .spread = &vm->spread,
     };
-    int rc = place_round(&p, err);
+    int rc;
+
+    vm_spread_refresh(vm);
+    rc = place_round(&p, err);
+    vm->stats.spread.moved_bytes += p.spread_moved * vm->config.granule;
 
     if (!p.moves)
         g_debug("%s: would demote %u and promote %u granules", vm->name, p.demoted, p.promoted);
@@ -160,6 +165,7 @@ static void account(struct vm *vm, guint64 moves, double dt, gint64 start_us)
 
     count_bytes(vm);
     count_hits(vm);
+    vm_spread_account(vm);
     s->moves_per_s += 0.2 * ((double)moves / dt - s->moves_per_s);
     /* A median without a list: step towards each value by a share of the estimate. */
     s->round_ms += s->rounds++ ? (ms > s->round_ms ? 0.05 : -0.05) * s->round_ms : ms;

@@ -6,7 +6,7 @@
 #define REFUSE(error, ...) \
     (g_set_error(error, VMT_QMP_ERROR, VMT_QMP_ERROR_GENERIC, __VA_ARGS__), false)
 
-static bool check_max(struct vm *vm, gint64 max, guint64 ram, GError **error)
+static bool check_max(struct vm *vm, gint64 max, guint64 ram, guint64 pinned, GError **error)
 {
     const char *what = NULL;
 
@@ -16,6 +16,8 @@ static bool check_max(struct vm *vm, gint64 max, guint64 ram, GError **error)
         what = "less than one granule";
     else if (ram && (guint64)max > ram)
         what = "above the VM's RAM";
+    else if ((guint64)max < pinned)
+        what = "less than what is pinned to dram";
     return !what || REFUSE(error, "%s: a quota of %" G_GINT64_FORMAT " bytes: %s (granules of %"
                            G_GUINT64_FORMAT " bytes, RAM of %" G_GUINT64_FORMAT ")", vm->name, max,
                            what, vm->config.granule, ram);
@@ -82,7 +84,7 @@ static JsonNode *set_quota(JsonObject *args, gpointer opaque, GError **error)
     max = int_or(args, "max", (gint64)vm_limit(vm, &now, ram));
     min = int_or(args, "min", MIN((gint64)vm_guarantee(vm, &now, ram), max));
     weight = int_or(args, "weight", now.weight);
-    if (!check_arguments(vm, args, weight, error) || !check_max(vm, max, ram, error) ||
+    if (!check_arguments(vm, args, weight, error) || !check_max(vm, max, ram, pins_bytes(&now.pins, 0), error) ||
         !check_min(opaque, vm, min, (guint64)max, error))
         return NULL;
     g_mutex_lock(&vm->lock);

@@ -70,14 +70,30 @@ static bool set_up_path(struct tier *t, const char *path, GError **error)
     return t->area;
 }
 
-static bool set_up_nodes(struct tier *t, const struct tier_config *c, guint index, GError **error)
+/* Which of the nodes that have memory only is whose cannot be guessed. */
+static bool may_find_nodes(const struct config *config, const struct tier_config *c, GError **error)
 {
+    g_autofree char *slow = find_nodes(false);
+
+    if (config->tiers->len <= 2 || !slow || c == g_ptr_array_index(config->tiers, 0))
+        return true;
+    g_set_error(error, VMT_ERROR, EINVAL, "tier %s: nodes= is missing: there are several slower tiers, and "
+                "the nodes without CPUs are %s", c->name, slow);
+    return false;
+}
+
+static bool set_up_nodes(struct tier *t, const struct config *config, guint index, GError **error)
+{
+    const struct tier_config *c = g_ptr_array_index(config->tiers, index);
+
     t->nodes = g_strdup(c->nodes);
     if (numa_available() < 0) {
         t->emulated = index > 0;
         t->reason = index ? g_strdup("this kernel has no NUMA") : NULL;
         return true;
     }
+    if (!t->nodes && !c->path && !may_find_nodes(config, c, error))
+        return false;
     if (!t->nodes)
         t->nodes = find_nodes(index == 0);
     if (!t->nodes) {
@@ -95,10 +111,12 @@ static bool set_up_nodes(struct tier *t, const struct tier_config *c, guint inde
     return true;
 }
 
-static bool set_up(struct tier *t, const struct tier_config *c, guint index, GError **error)
+static bool set_up(struct tier *t, const struct config *config, guint index, GError **error)
 {
+    const struct tier_config *c = g_ptr_array_index(config->tiers, index);
+
     g_strlcpy(t->name, c->name, sizeof(t->name));
-    return set_up_nodes(t, c, index, error) && (!c->path || set_up_path(t, c->path, error));
+    return set_up_nodes(t, config, index, error) && (!c->path || set_up_path(t, c->path, error));
 }
 
 static void set_up_mount(struct tiers *tiers)
@@ -116,7 +134,7 @@ struct tiers *tiers_new(const struct config *config, GError **error)
 
     tiers->n = config->tiers->len;
     for (guint i = 0; i < tiers->n; i++)
-        if (!set_up(&tiers->tier[i], g_ptr_array_index(config->tiers, i), i, error)) {
+        if (!set_up(&tiers->tier[i], config, i, error)) {
             tiers_free(tiers);
             return NULL;
         }

@@ -25,8 +25,8 @@ struct tiers {
 };
 
 /*
- * Takes the configuration; a tier without nodes= gets them: dram the nodes that have CPUs, the
- * second tier those that have memory only. Fails on nodes that do not exist, and on a path= that no
+ * Takes the configuration; a tier without nodes= gets them: dram the nodes that have CPUs, a slower
+ * tier, if there is but one, those that have memory only. Fails on nodes that do not exist, and on a path= that no
  * RAM can be in.
  */
 struct tiers *tiers_new(const struct config *config, GError **error);

@@ -180,6 +180,7 @@ JsonNode *view_vm(struct vm *vm)
     json_object_set_object_member(o, "quota", view_quota(vm, &want, s.ram_bytes));
     put_int(o, "rate_bytes_per_s", want.rate);
     json_object_set_array_member(o, "tiers", view_tiers(vm, &s));
+    view_spread(o, vm, &want, &s);
     put_int(o, "dram_bytes_peak", s.dram_bytes_peak);
     json_object_set_object_member(o, "dram_hit", view_hit(&s));
     json_object_set_object_member(o, "moves", view_moves(&s));

@@ -55,6 +55,7 @@ void vm_unref(struct vm *vm)
     ledger_clear(&vm->ledger);
     heat_clear(&vm->heat);
     wishes_clear(&vm->wishes);
+    spread_clear(&vm->spread);
     history_clear(&vm->history);
     g_free(vm->hits[0]);
     g_free(vm->hits[1]);
@@ -78,6 +79,7 @@ static char *uuid_text(const guint8 u[16])
 
 struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
 {
+    const struct weights cold = config_cold_weights(daemon->config);
     struct vm *vm = g_new0(struct vm, 1);
 
     g_atomic_ref_count_init(&vm->refs);
@@ -98,13 +100,15 @@ struct vm *vm_new(struct daemon *daemon, const struct vt_hello *hello, int link)
     if (hello->granule)
         vm->config.granule = hello->granule;
     vm->want = (struct vm_settings){ .mode = vm->config.mode, .rate = vm->config.rate,
-                                     .min = vm->config.min, .weight = vm->config.weight };
+                                     .min = vm->config.min, .weight = vm->config.weight,
+                                     .interleave = vm->config.interleave, .pins = vm->config.pins };
     vm->now = vm->want;
     vm->sources = vm->config.sources & vm->can_sources;
     sources_init(vm);
     for (int b = 0; b < VT_BLOCKS; b++)
         memset(vm->block[b].file, 0xff, sizeof(vm->block[b].file));
     ledger_init(&vm->ledger, vm->config.granule);
+    spread_init(&vm->spread, daemon->tiers->n, &cold);
     heat_init(&vm->heat);
     heat_set_unit(&vm->heat, HEAT_PROBES, (double)vm->config.granule / 4096 * HEAT_VISIT);
     vm->policy = vm->config.policy;
@@ -125,9 +129,12 @@ guint64 vm_limit(const struct vm *vm, const struct vm_settings *settings, guint6
     return MIN(MAX(bytes, vm->config.granule), ram);
 }
 
+/* What is pinned to dram is guaranteed, too. */
 guint64 vm_guarantee(const struct vm *vm, const struct vm_settings *settings, guint64 ram)
 {
-    return MIN(quota_in_bytes(&settings->min, ram), vm_limit(vm, settings, ram));
+    guint64 least = MAX(quota_in_bytes(&settings->min, ram), pins_bytes(&settings->pins, 0));
+
+    return MIN(least, vm_limit(vm, settings, ram));
 }
 
 guint64 vm_quota(const struct vm *vm, const struct vm_settings *settings, guint64 ram)

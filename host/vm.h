@@ -21,6 +21,7 @@
 #include "host/policy/wish.h"
 #include "host/source/agent-stats.h"
 #include "host/source/id.h"
+#include "host/spread.h"
 #include "host/tier.h"
 
 #include <json-glib/json-glib.h>
@@ -47,7 +48,19 @@ struct vm_block {
     struct tier_use use[VT_TIERS];
     struct vt_backing backing;  /* what QEMU found; `h.type` 0: nothing yet */
     bool hinted;                /* its advice was logged */
-    char note[VT_TEXT];         /* why the slow tier's file is not like dram's, or empty */
+    const char *note[VT_TIERS]; /* why a slower tier's file is not like dram's, or NULL; interned */
+};
+
+/* Why a pin is not carried out. */
+enum pin_problem { PIN_OK, PIN_NO_RAM, PIN_NOT_WHOLE, PIN_OVER_QUOTA, PIN_PROBLEMS };
+
+/* What became of where an operator wants granules to be. */
+struct spread_stats {
+    struct pins pins;           /* as they were carried out, */
+    guint8 problem[PINS_MOST];  /* enum pin_problem of each, */
+    guint32 pinned[PINS_MOST], arrived[PINS_MOST];  /* its granules, and those on their tier */
+    guint32 hot[VT_TIERS], hot_target[VT_TIERS];    /* granules of the hot set, with an interleave */
+    guint64 moved_bytes;        /* for pins and weights, policies' moves not counted */
 };
 
 /* What was measured of a VM; copied whole for whoever asks. */
@@ -76,6 +89,7 @@ struct vm_stats {
     guint64 mismatches;         /* times the files held more than the ledger */
     struct vt_slot slot[VT_SLOTS_MAX];
     guint32 n_slots;
+    struct spread_stats spread;
 };
 
 /* What an operator may change while the VM runs. */
@@ -86,6 +100,8 @@ struct vm_settings {
     guint64 granted;            /* what the arbiter allows it; 0: there is none */
     enum vm_mode mode;
     guint64 rate;
+    struct weights interleave;
+    struct pins pins;
 };
 
 /* Copies what a peer wrote; all but printable ASCII becomes a question mark. */
@@ -149,6 +165,8 @@ struct vm {
     struct ledger ledger;
     struct heat heat;
     struct wishes wishes;
+    struct spread spread;
+    guint32 spread_seen;        /* checksum of what it was made from: spread-vm.c */
     struct pace pace;
     guint64 spare_most[VT_TIERS]; /* what the mover may keep when a list is done */
     struct history history;     /* under `lock` as well */
@@ -185,6 +203,13 @@ guint64 vm_limit(const struct vm *vm, const struct vm_settings *settings, guint6
 guint64 vm_guarantee(const struct vm *vm, const struct vm_settings *settings, guint64 ram);
 guint64 vm_quota(const struct vm *vm, const struct vm_settings *settings, guint64 ram);
 guint32 vm_quota_granules(const struct vm *vm);
+
+/* spread-vm.c, on a worker: takes the VM's weights and pins over, if they or its memory have changed. */
+void vm_spread_refresh(struct vm *vm);
+/* Counts what became of them. */
+void vm_spread_account(struct vm *vm);
+/* "pins" and "interleave" of its view. */
+void view_spread(JsonObject *o, const struct vm *vm, const struct vm_settings *want, const struct vm_stats *s);
 
 /* Grows every per-granule array. Under `lock`. */
 void vm_resize(struct vm *vm, guint32 granules);

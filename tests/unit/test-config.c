@@ -95,6 +95,31 @@ static void test_all_keys(void)
     g_assert_cmpint(config_for_vm(c, "other")->mode, ==, VM_ON);
 }
 
+/* Tiers, in the order of the file wherever VMs name them; weights of the slower ones. */
+static void test_three_tiers(void)
+{
+    g_autoptr(Config) c = loads("[vm a]\ninterleave=dram=3 cxl1=1\npin=cxl1 0x40000000 64M; dram 0 4M\n"
+                                "[tier cxl0]\nweight=2\n[tier cxl1]\npath=/dev/shm\nweight=0\n");
+    const struct vm_config *vm = config_for_vm(c, "a");
+    const struct weights cold = config_cold_weights(c);
+
+    g_assert_cmpuint(c->tiers->len, ==, 3);
+    g_assert_cmpstr(tier(c, 1)->name, ==, "cxl0");
+    g_assert_cmpstr(tier(c, 2)->path, ==, "/dev/shm");
+    g_assert_cmpuint(cold.of[0], ==, 0);
+    g_assert_cmpuint(cold.of[1], ==, 2);
+    g_assert_cmpuint(cold.of[2], ==, 0);
+    g_assert_cmpuint(vm->interleave.of[0], ==, 3);
+    g_assert_cmpuint(vm->interleave.of[1], ==, 0);
+    g_assert_cmpuint(vm->interleave.of[2], ==, 1);
+    g_assert_cmpuint(vm->pins.n, ==, 2);
+    g_assert_cmpuint(vm->pins.pin[0].tier, ==, 2);
+    g_assert_cmpuint(vm->pins.pin[0].gpa, ==, 1 << 30);
+    g_assert_cmpuint(vm->pins.pin[0].size, ==, 64 << 20);
+    g_assert_cmpuint(pins_bytes(&vm->pins, 0), ==, 4 << 20);
+    g_assert_cmpuint(config_for_vm(c, "b")->pins.n, ==, 0);
+}
+
 /* [vm default] counts for all VMs, wherever in the file it stands. */
 static void test_inherit(void)
 {
@@ -115,8 +140,23 @@ static const struct {
     { "[daemon]\nvmm-sokcet=/x\n", "[daemon]: unknown key 'vmm-sokcet'" },
     { "[daemon]\nlog-level=loud\n", "[daemon]: log level 'loud': it is *" },
     { "[deamon]\n", "[deamon]: unknown group" },
-    { "[tier a]\n[tier b]\n", "[tier b]: *dram and one slower one*" },
-    { "[tier averyveryverylongname]\n", "[tier averyvery*]: *1 to 15 characters" },
+    { "[tier a]\n[tier b]\n[tier c]\n[tier d]\n[tier e]\n[tier f]\n[tier g]\n[tier h]\n",
+      "[tier h]: dram and seven slower tiers are the most*" },
+    { "[tier averyveryverylongname]\n", "[tier averyvery*]: *1 to 15 letters*" },
+    { "[tier ]\n", "[tier ]: *1 to 15 letters*" },
+    { "[tier c=1]\n", "[tier c=1]: *1 to 15 letters*" },
+    { "[tier cxl]\nweight=101\n", "[tier cxl]: weight=101: it is 0 to 100*" },
+    { "[tier cxl]\nweight=-1\n", "[tier cxl]: weight=-1: it is 0 to 100*" },
+    { "[tier dram]\nweight=1\n", "[tier dram]: weight=: *its quota" },
+    { "[vm a]\ninterleave=dram=3\n", "[vm a]: interleave: 'dram=3': weights of two tiers at least*" },
+    { "[vm a]\ninterleave=dram=3 cxl0=1\n", "[vm a]: interleave: there is no tier 'cxl0'; there are dram, cxl" },
+    { "[vm a]\npin=dram 1G\n", "[vm a]: pin: 'dram 1G': it is TIER GPA SIZE*" },
+    { "[vm a]\npin=slow 0 2M\n", "[vm a]: pin: there is no tier 'slow'; there are dram, cxl" },
+    { "[vm a]\npin=cxl 1G 2M\n", "[vm a]: pin: '1G' is no guest-physical address*" },
+    { "[vm a]\npin=cxl 0 much\n", "[vm a]: pin: 'much' is no size*" },
+    { "[vm a]\npin=cxl 0 0\n", "[vm a]: pin: a pin of 0 bytes*" },
+    { "[vm a]\npin=cxl 0 4M; cxl 0x200000 2M\n", "[vm a]: pin: the pin at 0x200000 overlaps the one at 0x0" },
+    { "[vm default]\npin=dram 0 8M\n", "[vm default]: a pin is of one VM" },
     { "[tier cxl]\nnode=1\n", "[tier cxl]: unknown key 'node'*nodes=LIST*" },
     { "[tier cxl]\nfile=/dev/dax0.0\n", "[tier cxl]: file=/dev/dax0.0: *there is path=" },
     { "[tier cxl]\npath=dev/shm\n", "[tier cxl]: path=dev/shm: it begins with a '/'" },
@@ -168,8 +208,24 @@ static void test_bad(void)
     }
 }
 
+static void together(const char *text, const char *says)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(load(text, NULL, &error));
+    g_assert_cmpstr(error->message, ==, says);
+}
+
 /* No single key is wrong here, and flags may have set either: no file is named. */
 static void test_bad_together(void)
+{
+    together("[tier cxl]\nweight=0\n", "all slower tiers have weight=0: where is what is cold to go?");
+    together("[vm a]\npin=cxl 0 1M\n", "[vm a]: pin: 0x0, 1048576 bytes: these are no whole granules of 2097152");
+    together("[vm a]\nquota=4M\npin=dram 0 8M\n", "[vm a]: pin: 8388608 bytes are pinned to dram, and the "
+             "quota is 4194304");
+}
+
+static void test_quota_together(void)
 {
     g_autoptr(GError) one = NULL, all = NULL, least = NULL;
 
@@ -195,9 +251,11 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/config/defaults", test_defaults);
     g_test_add_func("/config/all-keys", test_all_keys);
+    g_test_add_func("/config/three-tiers", test_three_tiers);
     g_test_add_func("/config/inherit", test_inherit);
     g_test_add_func("/config/bad", test_bad);
     g_test_add_func("/config/bad-together", test_bad_together);
+    g_test_add_func("/config/quota-together", test_quota_together);
     g_test_add_func("/config/no-file", test_no_file);
     return g_test_run();
 }
