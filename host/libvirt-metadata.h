@@ -62,6 +62,13 @@ bool domain_read(const char *text, gsize size, struct domain_facts *facts, struc
 /* "mode on, dram max 1 GiB": for logs and views. g_free() it. */
 char *tiering_summary(const struct tiering *tiering);
 
+/* Its weights and pins with the host's tiers (see interleave.h): false where there is no such tier. */
+bool tiering_spread(const struct tiering *tiering, const char *const *names, struct weights *weights,
+                    struct pins *pins, GError **error);
+
+/* Do its pins fit the granule, and those to dram its max? */
+bool tiering_check_pins(const struct tiering *tiering, const struct pins *pins, guint64 granule, GError **error);
+
 bool tiering_equal(const struct tiering *a, const struct tiering *b);     /* whatever their lines */
 
 /* As a domain that has nothing else: what domain_read() takes. g_free() it. */

@@ -80,15 +80,38 @@ static bool has_min(const struct tiering *t)
     return t->min.bytes || t->min.share > 0;
 }
 
-/* A max that is less than the granule the VM will have. */
+/*
+ * A max that is less than the granule the VM will have, pins that do not fit it or the max, tiers that
+ * there are not.
+ */
 static char *misfit(struct libvirt *l, const struct known *k, const struct tiering *t)
 {
-    guint64 granule = t->granule ? t->granule : config_for_vm(l->daemon->config, k->name)->granule;
+    const struct vm_config *usual = config_for_vm(l->daemon->config, k->name);
+    guint64 granule = t->granule ? t->granule : usual->granule;
     g_autofree char *size = size_format(granule);
+    g_autoptr(GError) error = NULL;
+    struct weights weights;
+    struct pins pins;
 
+    if (!tiering_spread(t, usual->tier_name, &weights, &pins, &error) ||
+        !tiering_check_pins(t, &pins, granule, &error))
+        return g_strdup(error->message);
     if (!t->max.bytes || t->max.bytes >= granule)
         return NULL;
     return g_strdup_printf("line %ld: <tiering>: max of <dram> is less than one granule of %s", t->line, size);
+}
+
+/* misfit() has found nothing wrong; where the domain says nothing the file does. */
+static void apply_spread(const struct tiering *t, struct vm_config *config)
+{
+    struct weights weights = { 0 };
+    struct pins pins = { 0 };
+
+    tiering_spread(t, config->tier_name, &weights, &pins, NULL);
+    if (t->n_interleave)
+        config->interleave = weights;
+    if (t->n_pins)
+        config->pins = pins;
 }
 
 /* One that is not to start without what it asks for is promised its quota, if it says nothing else. */
@@ -111,6 +134,7 @@ struct vm_config libvirt_config(struct libvirt *l, const struct known *k, const 
         config.weight = k->tiering.weight;
     if (k->tiering.granule)
         config.granule = k->tiering.granule;
+    apply_spread(&k->tiering, &config);
     return config;
 }
 
@@ -128,6 +152,8 @@ static void apply(struct libvirt *l, const struct known *k)
     vm->want.min = config.min;
     vm->want.weight = config.weight;
     vm->want.mode = config.mode;
+    vm->want.interleave = config.interleave;
+    vm->want.pins = config.pins;
     g_mutex_unlock(&vm->lock);
     if (config.granule != vm->config.granule)
         g_message("%s: another granule takes effect when its QEMU is started again", vm->name);

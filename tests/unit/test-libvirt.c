@@ -142,6 +142,55 @@ static void test_live(void)
     remove_dir(dir);
 }
 
+/* Weights and pins follow the metadata; what does not fit this host is named, and changes nothing. */
+static void test_spread(void)
+{
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start(dir);
+    struct vt_hello hello = { .pid = 1, .accel = VT_ACCEL_TCG, .page_size = 4096, .name = "toy" };
+    const struct known *k;
+    struct vm *vm;
+    static const struct {
+        const char *metadata, *names;
+    } bad[] = {
+        { TIERING("", "<interleave dram='3' cxl7='1'/>"),
+          "<interleave>: there is no tier 'cxl7'; there are dram, cxl" },
+        { TIERING("", "<pin tier='cxl0' gpa='0' size='2M'/>"), "<pin>: there is no tier 'cxl0'" },
+        { TIERING("", "<pin tier='cxl' gpa='0' size='64K'/>"), "<pin> at 0x0 is not of whole granules of 2097152" },
+        { TIERING("", "<dram max='4M'/><pin tier='dram' gpa='0' size='8M'/>"), "pins to dram of 8388608 bytes" },
+    };
+
+    memcpy(hello.uuid, uuid_bytes, sizeof(hello.uuid));
+    tell(d, "prepare", TIERING("", "<pin tier='dram' gpa='0x200000' size='4M'/><interleave dram='3' cxl='1'/>"));
+    vm = vm_new(d, &hello, open("/dev/null", O_RDWR | O_CLOEXEC));
+    g_ptr_array_add(d->vms, vm);
+    vm->shown.ram_bytes = 1024 * MIB;
+    g_assert_cmpuint(vm->want.pins.n, ==, 1);
+    g_assert_cmpuint(vm->want.pins.pin[0].gpa, ==, 2 * MIB);
+    g_assert_cmpuint(vm->want.pins.pin[0].tier, ==, 0);
+    g_assert_cmpuint(vm->want.interleave.of[0], ==, 3);
+    g_assert_cmpuint(vm->want.interleave.of[1], ==, 1);
+    g_assert_cmpuint(vm_guarantee(vm, &vm->want, 1024 * MIB), ==, 4 * MIB);
+    tell(d, "reconnect", TIERING("", "<interleave dram='1' cxl='1'/>"));
+    g_assert_cmpuint(vm->want.interleave.of[0], ==, 1);
+    g_assert_cmpuint(vm->want.pins.n, ==, 0);
+    k = g_hash_table_lookup(d->libvirt->domains, UUID);
+    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
+        tell(d, "reconnect", bad[i].metadata);
+        g_test_message("%s", k->problem);
+        g_assert_nonnull(strstr(k->problem, bad[i].names));
+        g_assert_cmpuint(vm->want.interleave.of[0], ==, 1);
+        g_assert_cmpuint(vm->want.pins.n, ==, 0);
+    }
+    tell(d, "reconnect", "");
+    g_assert_cmpuint(weights_sum(&vm->want.interleave), ==, 0);
+    g_ptr_array_remove_fast(d->vms, vm);
+    vm_unref(vm);
+    tell(d, "release", "");
+    end(d);
+    remove_dir(dir);
+}
+
 static void test_restart(void)
 {
     g_autofree char *dir = make_dir(), *strange = NULL;
@@ -294,6 +343,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/libvirt/config", test_config);
     g_test_add_func("/libvirt/live", test_live);
+    g_test_add_func("/libvirt/spread", test_spread);
     g_test_add_func("/libvirt/restart", test_restart);
     g_test_add_func("/libvirt/admission", test_admission);
     g_test_add_func("/libvirt/one-notion", test_one_notion);
