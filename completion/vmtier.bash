@@ -8,18 +8,26 @@ _vmtier_names() {
     vmtier --timeout 1 qmp "$1" 2>/dev/null | sed -n 's/^    "name" : "\([A-Za-z0-9._:@+-]*\)",\{0,1\}$/\1/p'
 }
 
+# The host's tiers, each with $1 behind it.
+_vmtier_tiers() {
+    vmtier --timeout 1 qmp query-vmtier-status 2>/dev/null | sed -n '/^  "tiers" /,/^  \]/s/^      "name" : "\(.*\)",$/\1/p' |
+        sed "s/\$/${1-}/"
+}
+
 # The words that may follow: $1 is the subcommand, $2 how many arguments it has already, $3 what is typed.
 _vmtier_words() {
     case "$1:$2" in
-    :*) echo "status top quota mode rate heatmap events sources attach detach report" \
+    :*) echo "status top quota mode rate interleave pin heatmap events sources attach detach report" \
         "record replay capacity perf-read domxml qmp version" ;;
-    status:0 | quota:0 | mode:0 | rate:0 | heatmap:0 | sources:0 | detach:0 | report:0 | record:0)
+    status:0 | quota:0 | mode:0 | rate:0 | interleave:0 | pin:0 | heatmap:0 | sources:0 | detach:0 | report:0 | record:0)
         _vmtier_names query-vmtier-vms
         ;;
     replay:0 | capacity:0) compgen -f -X '!*.vmtrace' -- "$3" ;;
     attach:0) pgrep -f '^[^ ]*(qemu-system-|qemu-kvm|/kvm )' ;;
     domxml:0) virsh -q list --all --name 2>/dev/null ;;
     mode:1) echo "on observe off" ;;
+    interleave:[1-9]*) _vmtier_tiers "=" && echo off ;;
+    pin:1) _vmtier_tiers ;;
     quota:1) echo "10% 25% 50%" ;;
     qmp:0) _vmtier_names query-commands ;;
     esac
@@ -33,6 +41,7 @@ _vmtier_options() {
     events) echo "--follow" ;;
     attach) echo "--name --qmp" ;;
     quota) echo "--min --weight" ;;
+    pin) echo "--remove" ;;
     detach) echo "--home" ;;
     report) echo "--space --device --age" ;;
     record) echo "--output --seconds" ;;

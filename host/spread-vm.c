@@ -65,7 +65,6 @@ static enum pin_problem set_pin(struct vm *vm, guint number)
         problem = PIN_OVER_QUOTA;
     for (guint i = 0; !problem && i < list->len; i++)
         spread_pin(&vm->spread, &vm->ledger, g_array_index(list, guint32, i), number, pin->tier);
-    vm->stats.spread.pinned[number] = problem ? 0 : list->len;
     return problem;
 }
 
@@ -124,17 +123,27 @@ void vm_spread_account(struct vm *vm)
 
 /* --- what is shown --------------------------------------------------------------------------------------------- */
 
-static JsonObject *view_pin(const struct vm *vm, const struct spread_stats *s, guint number)
+/* What has become of a pin; PINS_MOST: nothing yet. */
+static guint find_pin(const struct spread_stats *s, const struct pin *pin)
 {
-    const struct pin *pin = &s->pins.pin[number];
-    const char *problem = problems[s->problem[number]];
+    for (guint i = 0; i < s->pins.n; i++)
+        if (s->pins.pin[i].gpa == pin->gpa && s->pins.pin[i].size == pin->size &&
+            s->pins.pin[i].tier == pin->tier)
+            return i;
+    return PINS_MOST;
+}
+
+static JsonObject *view_pin(const struct vm *vm, const struct pin *pin, const struct spread_stats *s)
+{
+    guint i = find_pin(s, pin);
+    const char *problem = i < PINS_MOST ? problems[s->problem[i]] : NULL;
     JsonObject *o = json_object_new();
 
     json_object_set_string_member(o, "tier", vm->config.tier_name[pin->tier]);
     json_object_set_int_member(o, "gpa", (gint64)pin->gpa);
     json_object_set_int_member(o, "size", (gint64)pin->size);
-    json_object_set_int_member(o, "granules", s->pinned[number]);
-    json_object_set_int_member(o, "arrived", s->arrived[number]);
+    json_object_set_int_member(o, "granules", (gint64)(pin->size / vm->config.granule));
+    json_object_set_int_member(o, "arrived", i < PINS_MOST ? s->arrived[i] : 0);
     if (problem)
         json_object_set_string_member(o, "problem", problem);
     else
@@ -165,8 +174,8 @@ void view_spread(JsonObject *o, const struct vm *vm, const struct vm_settings *w
     g_autofree char *text = weights_format(&want->interleave, vm->config.tier_name);
     JsonArray *pins = json_array_new();
 
-    for (guint i = 0; i < s->spread.pins.n; i++)
-        json_array_add_object_element(pins, view_pin(vm, &s->spread, i));
+    for (guint i = 0; i < want->pins.n; i++)
+        json_array_add_object_element(pins, view_pin(vm, &want->pins.pin[i], &s->spread));
     json_object_set_array_member(o, "pins", pins);
     if (weights_sum(&want->interleave)) {
         JsonObject *i = view_interleave(vm, &want->interleave, &s->spread);

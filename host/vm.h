@@ -58,7 +58,7 @@ enum pin_problem { PIN_OK, PIN_NO_RAM, PIN_NOT_WHOLE, PIN_OVER_QUOTA, PIN_PROBLE
 struct spread_stats {
     struct pins pins;           /* as they were carried out, */
     guint8 problem[PINS_MOST];  /* enum pin_problem of each, */
-    guint32 pinned[PINS_MOST], arrived[PINS_MOST];  /* its granules, and those on their tier */
+    guint32 arrived[PINS_MOST]; /* its granules that are on their tier */
     guint32 hot[VT_TIERS], hot_target[VT_TIERS];    /* granules of the hot set, with an interleave */
     guint64 moved_bytes;        /* for pins and weights, policies' moves not counted */
 };

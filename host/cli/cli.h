@@ -40,7 +40,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_status, cli_top, cli_quota, cli_mode, cli_rate, cli_heatmap,
-    cli_events, cli_sources, cli_attach, cli_detach, cli_report, cli_record, cli_replay,
+    cli_interleave, cli_pin, cli_events, cli_sources, cli_attach, cli_detach, cli_report, cli_record, cli_replay,
     cli_capacity, cli_perf_read, cli_domxml, cli_hook, cli_qmp, cli_version;
 
 /* The whole command; returns the exit code. `commands` ends with NULL. */

@@ -53,7 +53,7 @@ static struct heatmap *build(JsonNode *reply, JsonObject *vm, GError **error)
 
     if (heatmap) {
         heatmap->quota_bytes = js_int(js_obj(vm, "quota"), "max_bytes");
-        heatmap->cxl_emulated = js_bool(view_find_tier(vm, "cxl"), "emulated");
+        heatmap->cxl_emulated = js_bool(js_at(js_arr(vm, "tiers"), 1), "emulated");
     }
     return heatmap;
 }

@@ -340,6 +340,19 @@ static void tier_pairs(struct fmt_table *table, JsonObject *vm)
     }
 }
 
+static void spread_pairs(struct fmt_table *table, JsonObject *vm)
+{
+    JsonArray *pins = js_arr(vm, "pins");
+    char *interleave = view_interleave(vm);
+
+    if (interleave) {
+        pair(table, "interleave", interleave);
+    }
+    for (guint i = 0; i < js_len(pins); i++) {
+        pair(table, "pin", view_pin(js_at(pins, i)));
+    }
+}
+
 static void slot_pairs(struct fmt_table *table, JsonObject *vm)
 {
     JsonArray *slots = js_arr(vm, "memslots");
@@ -409,6 +422,7 @@ static void vm_pairs(struct fmt_table *table, JsonObject *vm)
     slot_pairs(table, vm);
     pair(table, "quota", quota_text(vm));
     tier_pairs(table, vm);
+    spread_pairs(table, vm);
     pair(table, "hit ratio", hit_text(vm));
     pair(table, "moves", moves_text(vm));
     if (last) {

@@ -23,6 +23,12 @@ char *view_tier_name(JsonObject *tier);
 /* "97.2 %", or "-" when the daemon cannot tell. */
 char *view_hit(JsonObject *vm);
 
+/* "dram=3 cxl=1: 120 of 120 granules on dram, 40 of 40 on cxl", or NULL: there is none. */
+char *view_interleave(JsonObject *vm);
+
+/* "dram 0x40000000, 64 MiB: there", or how far it is, or what is wrong. */
+char *view_pin(JsonObject *pin);
+
 /* The tier of that name, or NULL. */
 JsonObject *view_find_tier(JsonObject *vm, const char *name);
 
