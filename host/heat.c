@@ -22,12 +22,14 @@
 #define FORGET_PER_NAT 4.0      /* halvings of what is known, then */
 #define FORGET_MOST   4.0
 #define SMOOTH_S      0.5       /* of an average granule's accesses are taken as known of each */
-#define PROBE_SURE    4.0       /* touches per probe that are news if they are so many times as many */
-#define PROBE_BREAK   0.12      /* share of news among touches, above the usual: the past has ended */
+#define PROBE_SURE    6.0       /* nats at which a probe's touches are news */
+#define PROBE_SMOOTH  0.5       /* touches that are taken as known of each */
+#define PROBE_LEAST   64.0      /* touched probes before the share of news among them says anything */
+#define PROBE_BREAK   0.06      /* of it, above the usual: the past has ended */
+#define PROBE_FORGET  4.0       /* halvings, then */
 #define NEWS_S        8.0       /* half-life of what is usual; time before the next */
+#define UNREST        0.5       /* of what a guest that changes all the time is, right after that */
 #define TOUCHES_ENOUGH 8.0      /* per granule, in a half-life */
-#define PROBE_FORGET  3.0       /* halvings, then */
-#define PROBE_LEAST   512.0     /* touches before their share says anything */
 #define MATCH_TOUCHES 4.0f      /* of one granule, that can be compared with samples */
 #define MATCH_SAMPLES 16.0f     /* of one granule, that probes can be compared with */
 #define MATCH_LEAST   1024.0    /* touches in all before they calibrate the unit */
@@ -60,7 +62,7 @@ void heat_init(struct heat *heat)
         heat->unit[k] = 1;
     heat->hint_trust = 1;
     heat->swing = BREAK;
-    heat->news = 1;
+    heat->news = 1;             /* so nothing is a break before it is known what is usual */
     prepare(heat);
 }
 
@@ -249,29 +251,39 @@ static void adapt(struct heat *heat, double dt)
 }
 
 /*
- * Probes have no second memory. What they have is a granule's own past: one that is touched many times
- * as often as that lets expect is news. Some are news at any time; if suddenly much more of all touching
- * is than usually, the past has ended. And where little is touched, it takes longer to know anything.
+ * Probes have no second memory. What they have is a granule's own past: touches that it does not let
+ * expect are news. Some are news at any time; if suddenly more of all touched probes say so than usually,
+ * the past has ended. Probes are counted, not pages: a probe may have few (four, in a guest with small
+ * pages), and one that has many is no better witness. And where little is touched, it takes longer to
+ * know anything.
  */
 static void weigh_probe(struct heat *heat, guint32 granule, double touched, double armed)
 {
     const struct heat_memory *m = &heat->memory[HEAT_PROBED];
     double known = heat->armed[granule] / m->scale, expected;
 
-    if (known < NO_TIME)
+    if (known < NO_TIME || !(touched > 0))
         return;
-    expected = heat->touched[granule] / m->scale / known * armed;
+    expected = (heat->touched[granule] / m->scale + PROBE_SMOOTH) / known * armed;
     heat->touches += touched;
-    if (touched > PROBE_SURE * (expected + 1))
-        heat->changed += touched;
+    heat->probes += 1;
+    if (touched > expected && touched * log(touched / expected) - (touched - expected) > PROBE_SURE)
+        heat->changed += 1;
+}
+
+/* The mean of all time at first, then of what was lately: the first look at memory is news to the most. */
+static void learn_usual_news(struct heat *heat, double dt, double more)
+{
+    heat->learned_s = MIN(heat->learned_s + dt, NEWS_S / M_LN2);
+    heat->news += MIN(dt / heat->learned_s, 1) * more;
 }
 
 static void adapt_probes(struct heat *heat, double dt)
 {
-    double keep = exp2(-dt / CONTEST_S), share = heat->changed / MAX(heat->touches, 1);
+    double keep = exp2(-dt / CONTEST_S), more = heat->changed / MAX(heat->probes, 1) - heat->news;
 
     heat->news_s -= dt;
-    if (heat->touches > PROBE_LEAST && heat->news_s <= 0 && share > heat->news + PROBE_BREAK) {
+    if (heat->probes > PROBE_LEAST && heat->news_s <= 0 && more > PROBE_BREAK) {
         decay(heat, HEAT_PROBED, PROBE_FORGET);
         heat->news_s = NEWS_S;
         heat->breaks++;
@@ -279,9 +291,10 @@ static void adapt_probes(struct heat *heat, double dt)
     heat->memory[HEAT_PROBED].half_life =
         CLAMP(TOUCHES_ENOUGH * heat->n / MAX(heat->touches * M_LN2 / CONTEST_S, 1), HEAT_HALF_LIFE,
               HEAT_LONGEST);
-    if (heat->touches > PROBE_LEAST)
-        heat->news += (1 - exp2(-dt / NEWS_S)) * (share - heat->news);
+    if (heat->probes > PROBE_LEAST)
+        learn_usual_news(heat, dt, more);
     heat->touches *= keep;
+    heat->probes *= keep;
     heat->changed *= keep;
 }
 
@@ -409,6 +422,6 @@ void heat_add(struct heat *heat, enum heat_kind kind, guint32 granule, double ev
 double heat_changing(const struct heat *heat)
 {
     if (!heat->by_samples)
-        return 0;
+        return UNREST * CLAMP(heat->news_s / NEWS_S, 0, 1);
     return log2(HEAT_LONGEST / heat->memory[HEAT_LONG].half_life) / log2(HEAT_LONGEST / HEAT_SHORTEST);
 }

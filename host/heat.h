@@ -84,8 +84,10 @@ struct heat {
     double known, asked, usual, swing;
     double break_s;             /* seconds until the past may end again */
     guint32 breaks;             /* times the past was forgotten */
-    double changed, touches;    /* touched pages that were not to be expected, and all, lately */
-    double news, news_s;        /* the share of those, usually; seconds until the past may end again */
+    double touches;             /* pages, lately */
+    double changed, probes;     /* touched probes that were not to be expected so, and all, lately */
+    double news, learned_s;     /* the share of those, usually; seconds in which that was learned */
+    double news_s;              /* seconds until the past may end again */
     /* Made by heat_advance() for heat_rate(). */
     float per_sample, sample_var, probe_scale, probe_unit, per_hint;
 };
@@ -134,7 +136,10 @@ void heat_digest(struct heat *heat);
 void heat_add(struct heat *heat, enum heat_kind kind, guint32 granule, double events,
               double exposure_s);
 
-/* How fast the guest changes its ways, by what its samples are best predicted from: 0 hardly, 1 always. */
+/*
+ * How fast the guest changes its ways, 0 hardly, 1 always: by what its samples are best predicted from; by
+ * how long ago its probes' past ended, where there are no samples.
+ */
 double heat_changing(const struct heat *heat);
 
 struct estimate heat_rate(const struct heat *heat, guint32 granule);

@@ -367,6 +367,49 @@ static void test_probes_break(void)
     heat_clear(&h);
 }
 
+/*
+ * One round of a guest with small pages: probes of four, a few of the 32 hot granules' each time; of the
+ * others one page in passing now and then, and else that they were silent.
+ */
+static void small_round(struct heat *h, int round, guint32 hot, double touches)
+{
+    heat_advance(h, ROUND, ALL);
+    for (guint32 g = 0; g < 256; g++) {
+        if (g >= hot && g < hot + 32) {
+            if ((g + (guint32)round) % 2)
+                heat_add(h, HEAT_PROBES, g, touches, 1);
+        } else if ((g + (guint32)round) % 16 == 0) {
+            heat_add(h, HEAT_PROBES, g, g % 3 == 0, 12);
+        }
+    }
+    heat_digest(h);
+}
+
+/* As many touches as a real guest's budget allows, and no more, have to do; its speed alone is no break. */
+static void test_small_probes_break(void)
+{
+    struct heat h = make(256, false);
+    int i;
+
+    for (i = 0; i < 240; i++)
+        small_round(&h, i, 0, 2);
+    for (; i < 280; i++)
+        small_round(&h, i, 0, i / 10 % 2 ? 4 : 1);
+    g_assert_cmpuint(h.breaks, ==, 0);
+    g_assert_cmpfloat(heat_changing(&h), ==, 0);
+    for (; i < 288; i++)
+        small_round(&h, i, 64, 3);
+    g_assert_cmpuint(h.breaks, ==, 1);
+    g_assert_cmpfloat(heat_changing(&h), >, 0.3);
+    for (guint32 g = 0; g < 32; g++)
+        g_assert_cmpfloat(heat_rate(&h, 64 + g).rate, >, heat_rate(&h, 128 + g).rate);
+    for (; i < 400; i++)
+        small_round(&h, i, 64, 3);
+    g_assert_cmpuint(h.breaks, ==, 1);
+    g_assert_cmpfloat(heat_changing(&h), ==, 0);
+    heat_clear(&h);
+}
+
 /* --- of all granules ---------------------------------------------------------------------------------- */
 
 static void test_ranks(void)
@@ -468,6 +511,7 @@ int main(int argc, char **argv)
     g_test_add_func("/heat/break", test_break);
     g_test_add_func("/heat/slides", test_slides);
     g_test_add_func("/heat/probes-break", test_probes_break);
+    g_test_add_func("/heat/small-probes-break", test_small_probes_break);
     g_test_add_func("/heat/ranks", test_ranks);
     g_test_add_func("/heat/since", test_since);
     g_test_add_func("/heat/moves", test_moves);
