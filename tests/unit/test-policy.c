@@ -19,6 +19,7 @@
 #define ROUND    0.25
 #define MIB      (1ull << 20)
 #define PERIOD   64.0           /* accesses that a sample stands for */
+#define GATE_PROBES 2           /* exchanges a second that a closed gate may let through */
 
 struct world {
     struct heat heat;
@@ -353,6 +354,28 @@ static void test_trust(void)
     world_free(w);
 }
 
+/*
+ * A scan: what is hot now was cold and will be. Each granule comes by so rarely that having been left alone
+ * for a while does not matter; it is the kind of exchange that must have lost all trust.
+ */
+static void test_gate(void)
+{
+    struct world *w = world_new();
+    guint32 before = 0;
+
+    for (int i = 0; i < 4 * 64; i++) {
+        for (guint32 g = 0; g < GRANULES; g++)
+            w->load[g] = g / 16 == (guint32)i / 4 % 32 ? 400 : 10;
+        if (i == 4 * 32)
+            before = w->moved;
+        run(w, ROUND);
+    }
+    g_test_message("%u moves in the first 32 s, %u in the next", before, w->moved - before);
+    g_assert_cmpuint(before, >, 80);
+    g_assert_cmpuint(w->moved - before, <=, 2 * GATE_PROBES * 32);
+    world_free(w);
+}
+
 /* Moves that failed are no promises: nothing is judged, nothing else happens. */
 static void test_nothing_carried_out(void)
 {
@@ -568,6 +591,7 @@ int main(int argc, char **argv)
     g_test_add_func("/policy/cbx/quota", test_quota);
     g_test_add_func("/policy/cbx/back-off", test_back_off);
     g_test_add_func("/policy/cbx/trust", test_trust);
+    g_test_add_func("/policy/cbx/gate", test_gate);
     g_test_add_func("/policy/cbx/nothing-carried-out", test_nothing_carried_out);
     g_test_add_func("/policy/cbx/holes", test_holes);
     g_test_add_func("/policy/cbx/not-ready", test_not_ready);
