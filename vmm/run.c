@@ -44,7 +44,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define SHORT_RUN    (128u << 10)
 #define FAULT_AROUND (64u << 10)    /* what a read fault maps if it can, the kernel's default */
 
 static _Atomic uint64_t step_ns[MOVER_STEPS];
@@ -164,45 +163,23 @@ static bool is_whole(const struct run *r)
     return true;
 }
 
-/* The first `length` bytes, which are in their new place already, with nothing registered. */
-static void map_anew(const struct run *r, uint64_t length)
-{
-    for (uint32_t p = 0; p < r->n_pieces && r->piece[p].at < length; p++) {
-        const struct piece *q = &r->piece[p];
-        uint64_t at = r->offset + q->at;
-
-        if (map_range(r->b, r->to, at, q->length, q->to))
-            mover_freeze(true, "block %s, offset %#llx: userfaultfd would not let go of it",
-                         r->b->name, (unsigned long long)at);
-    }
-    ram_readvise(r->b, r->offset, length);
-}
-
-/* A load takes half as long as MADV_POPULATE_READ of as much; these pages are there, as they were just
- * written. */
+/*
+ * A load takes half as long as MADV_POPULATE_READ or UFFDIO_CONTINUE of as much: while userfaultfd does
+ * not know the mapping a read fault maps sixteen small pages at once, writable. They are there, as
+ * they were just written.
+ */
 static void touch(const uint8_t *start, uint64_t length)
 {
     for (uint64_t at = 0; at < length; at += FAULT_AROUND)
         (void)*(const volatile uint8_t *)(start + at);
 }
 
-/*
- * While userfaultfd does not know the mapping, a read fault maps sixteen small pages at once, writable;
- * a long run is mapped faster still by UFFDIO_CONTINUE.
- */
 static void map_in(const struct run *r, uint64_t length)
 {
-    uint8_t *host = r->b->host + r->offset;
+    const uint8_t *host = r->b->host + r->offset;
 
     if (fault_at(FAULT_MAP_IN))
         return;
-    if (r->b->small[r->to] && r->length > SHORT_RUN && is_whole(r)) {
-        if (uffd_map_in(host, length)) {
-            map_anew(r, length);
-            uffd_wake(host, length);    /* who met it while it was as it should not be */
-        }
-        return;
-    }
     for (uint32_t i = 0; i < r->n_data && r->data_at[i].at < length; i++)
         touch(host + r->data_at[i].at, r->data[i].length);
 }

@@ -20,7 +20,7 @@
 
 #define FEATURES \
     (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | \
-     UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_MINOR_SHMEM)
+     UFFD_FEATURE_WP_UNPOPULATED)
 
 #define TRIES 1000
 
@@ -72,58 +72,12 @@ static int call(unsigned long request, void *arg)
     return -EAGAIN;
 }
 
-static int enlist(uint8_t *start, uint64_t length, uint64_t mode)
-{
-    struct uffdio_register r = { .range = { (uintptr_t)start, length }, .mode = mode };
-
-    return call(UFFDIO_REGISTER, &r);
-}
-
 int uffd_register(uint8_t *start, uint64_t length)
 {
-    return enlist(start, length, UFFDIO_REGISTER_MODE_WP);
-}
+    struct uffdio_register r = { .range = { (uintptr_t)start, length },
+                                 .mode = UFFDIO_REGISTER_MODE_WP };
 
-/*
- * Somebody may have mapped a page already: then the kernel stops there. Writers wait meanwhile, so it
- * is not asked for ever.
- */
-static void map_pages(uint8_t *start, uint64_t length)
-{
-    int tries = 0;
-
-    for (uint64_t done = 0; done < length;) {
-        struct uffdio_continue c = {
-            .range = { (uintptr_t)start + done, length - done },
-            .mode = UFFDIO_CONTINUE_MODE_DONTWAKE,
-        };
-
-        if (!fault_at(FAULT_CONTINUE) && ioctl(context, UFFDIO_CONTINUE, &c) == 0)
-            return;
-        if (c.mapped > 0)
-            done += (uint64_t)c.mapped;
-        else if (errno == EEXIST)
-            done += 4096;
-        else if ((errno != EAGAIN && errno != EINTR) || ++tries == TRIES)
-            return;
-    }
-}
-
-/*
- * The mode for it must not stay: later faults would wait for somebody to answer them, and a second
- * UFFDIO_REGISTER only ever adds to the mode.
- */
-int uffd_map_in(uint8_t *start, uint64_t length)
-{
-    struct uffdio_range range = { (uintptr_t)start, length };
-    int rc = fault_at(FAULT_MINOR) ?: enlist(start, length, UFFDIO_REGISTER_MODE_MINOR);
-
-    if (rc)
-        return 0;
-    map_pages(start, length);           /* what it leaves out is mapped when it is touched */
-    rc = fault_at(FAULT_UNREGISTER) ?: call(UFFDIO_UNREGISTER, &range);
-    uffd_wake(start, length);           /* who met a page that was not mapped yet */
-    return rc;
+    return call(UFFDIO_REGISTER, &r);
 }
 
 int uffd_unregister(uint8_t *start, uint64_t length)

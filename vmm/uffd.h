@@ -25,11 +25,4 @@ int uffd_protect(uint8_t *start, uint64_t length);      /* writers now wait */
 int uffd_unprotect(uint8_t *start, uint64_t length);    /* ... and now go on */
 int uffd_wake(uint8_t *start, uint64_t length);
 
-/*
- * Maps a range of small pages that all have contents in the file, several times faster than faults do.
- * For a range that is not registered, and is not afterwards. An error means that it may be, in a
- * mode in which the guest's faults wait for ever: map it anew.
- */
-int uffd_map_in(uint8_t *start, uint64_t length);
-
 #endif

@@ -167,7 +167,7 @@ static const struct row {
     enum fault_point point;
     enum effect effect;
     const char *call;
-    enum { EITHER, HOLES, FULL } data;  /* that it takes to come by; EITHER: they take turns */
+    enum { EITHER, HOLES } data;  /* that it takes to come by; EITHER: they take turns */
     bool small;                         /* so is memory of small pages */
 } rows[] = {
     { FAULT_FIND_DATA, REFUSED, NULL, EITHER, false },
@@ -186,9 +186,6 @@ static const struct row {
     { FAULT_PUNCH, HARMLESS, NULL, EITHER, false },
     { FAULT_CLEAR, REFUSED, NULL, HOLES, false },
     { FAULT_WRITE, REFUSED, NULL, EITHER, true },
-    { FAULT_MINOR, HARMLESS, NULL, FULL, true },
-    { FAULT_CONTINUE, HARMLESS, NULL, FULL, true },
-    { FAULT_UNREGISTER, HARMLESS, NULL, FULL, true },
 };
 
 /* As in the mover's answers. */
@@ -238,7 +235,7 @@ static void run_row(gconstpointer data)
                                                      error_names[e], when[w]);
             struct scenario s = { .rules = rules, .point = row->point, .effect = row->effect,
                                   .status = status_of(row->point, errors[e]), .call = row->call,
-                                  .full = row->data == FULL || (row->data == EITHER && e % 2) };
+                                  .full = row->data == EITHER && e % 2 };
 
             if (row->point == FAULT_PROTECT && errors[e] == ENOENT)
                 s.effect = FROZEN_HERE;     /* a registration that is gone does not come back */
@@ -333,8 +330,8 @@ static void test_stale(void)
 
 static const enum fault_point steps[] = {
     FAULT_FIND_DATA, FAULT_POPULATE_SOURCE, FAULT_POPULATE_DEST, FAULT_PROTECT, FAULT_COPY,
-    FAULT_WRITE, FAULT_MAP_OVER, FAULT_ADVISE, FAULT_MAP_IN, FAULT_MINOR, FAULT_CONTINUE,
-    FAULT_UNREGISTER, FAULT_REGISTER, FAULT_WAKE, FAULT_PUNCH, FAULT_MOVED,
+    FAULT_WRITE, FAULT_MAP_OVER, FAULT_ADVISE, FAULT_MAP_IN, FAULT_REGISTER, FAULT_WAKE,
+    FAULT_PUNCH, FAULT_MOVED,
 };
 
 static void dawdle(enum fault_point point)
