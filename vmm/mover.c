@@ -15,6 +15,7 @@
  */
 #include "vmm/mover.h"
 #include "common/clock.h"
+#include "vmm/batch.h"
 #include "vmm/fence.h"
 #include "vmm/maps.h"
 #include "vmm/pool.h"
@@ -212,18 +213,29 @@ static void refuse_one(struct vt_move_one *m)
     stats.moved[VT_ST_FROZEN]++;
 }
 
-/* One run under the lock; once more: who froze it relies on nothing moving afterwards. */
-static uint32_t next_run(struct vt_move_one *m, uint32_t left, unsigned flags,
-                         const struct mover_tuning *t, struct mover_cost *cost)
+/*
+ * One run under the lock, or a batch of short ones. Once more: who froze it relies on nothing moving
+ * afterwards.
+ */
+static uint32_t next_runs(struct vt_move_one *m, uint32_t left, unsigned flags,
+                          const struct mover_tuning *t, struct mover_cost *cost)
 {
-    uint32_t n = 0;
+    uint32_t batch = 0, ready = 0, done = 0;
 
     ram_lock();
-    if (!mover_is_frozen())
-        n = carry_run(m, left, flags, t, cost);
+    if (!mover_is_frozen() && !(flags & MOVER_FRESH))
+        batch = batch_begin(m, left, t->rate ? t->rate / PACE_SPAN : UINT64_MAX);
+    do {
+        if (mover_is_frozen())
+            break;
+        if (done >= ready && done < batch)
+            ready = done + batch_ahead(&m[done], batch - done);
+        done += carry_run(&m[done], left - done, flags, t, cost);
+    } while (done < batch);
+    batch_end();
     trim(t, SLACK);
     ram_unlock();
-    return n;
+    return done;
 }
 
 static void carry_list(struct vt_move_one *moves, uint32_t n, unsigned flags,
@@ -240,7 +252,7 @@ static void carry_list(struct vt_move_one *moves, uint32_t n, unsigned flags,
         }
         if (paced)
             wait_until_due();
-        done = next_run(&moves[i], n - i, flags, t, cost);
+        done = next_runs(&moves[i], n - i, flags, t, cost);
         if (paced)
             pay(done * ram_granule(), t->rate);
         i += done;

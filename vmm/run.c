@@ -17,7 +17,8 @@
  *   6  UFFDIO_WAKE                     writers go on, into the new file
  *   7  map in                          what had been mapped of memory that becomes faster: else the
  *                                      guest would pay for the faults
- *   8  UFFDIO_REGISTER                 the registration went with the old mapping
+ *   8  UFFDIO_REGISTER                 the registration went with the old mapping; like 5, for a
+ *                                      batch of runs at once (batch.c)
  *   9  the old slot becomes spare      its memory is the next move's destination, or punched later,
  *                                      many at a time
  *
@@ -32,6 +33,7 @@
 #include "vmm/run.h"
 #include "common/clock.h"
 #include "common/fault.h"
+#include "vmm/batch.h"
 #include "vmm/fence.h"
 #include "vmm/pagemap.h"
 #include "vmm/pool.h"
@@ -201,10 +203,9 @@ static void note_places(struct run *r, uint64_t length)
 static void settle(struct run *r, uint64_t length, uint64_t *since)
 {
     uint8_t *host = r->b->host + r->offset;
-    int rc;
 
     note_places(r, length);
-    if (!fault_at(FAULT_ADVISE))
+    if (!batch_is_open() && !fault_at(FAULT_ADVISE))
         ram_readvise(r->b, r->offset, length);
     run_step(STEP_MAP, since);
     if (fault_at(FAULT_WAKE) || uffd_wake(host, length))
@@ -213,14 +214,8 @@ static void settle(struct run *r, uint64_t length, uint64_t *since)
     if (r->used)                /* else it is cold, or not mapped now: that can wait */
         map_in(r, length);
     run_step(STEP_MAP_IN, since);
-    rc = fault_at(FAULT_REGISTER);
-    if (!rc)
-        rc = uffd_register(host, length);
+    batch_add(r->b, r->offset, length);
     run_step(STEP_REGISTER, since);
-    if (rc)
-        mover_freeze(true, "block %s, offset %#llx, %llu bytes: UFFDIO_REGISTER after a move: %s",
-                     r->b->name, (unsigned long long)r->offset, (unsigned long long)length,
-                     strerror(-rc));
 }
 
 static int protect(const struct run *r)
@@ -228,6 +223,8 @@ static int protect(const struct run *r)
     int rc = fault_at(FAULT_PROTECT);
 
     if (!rc)
+        rc = uffd_protect(r->b->host + r->offset, r->length);
+    if (rc == -ENOENT && batch_register())      /* moved a second time in its batch */
         rc = uffd_protect(r->b->host + r->offset, r->length);
     if (rc == -ENOENT)
         mover_freeze(true, "block %s, offset %#llx: not registered with userfaultfd any more; "
@@ -358,7 +355,7 @@ static enum vt_status carry_out(struct run *r, uint64_t *since)
     rc = run_make_ready(r, since);
     if (rc)
         return status_of(rc);
-    if (!r->bare && r->to <= r->from)
+    if (!r->bare && r->to <= r->from && !batch_was_used(r->first, &r->used))
         r->used = pagemap_is_used(r->b->host + r->offset, r->length);
     if (!fence_is_open(r))
         return VT_ST_BUSY;

@@ -6,6 +6,7 @@
  * timeout: 120
  */
 #include "two-tiers.h"
+#include "vmm/backing.h"
 #include "vmm/mover.h"
 #include "vmm/refault.h"
 #include "vmm/uffd.h"
@@ -36,19 +37,42 @@ static void tear_down(struct two_tiers *f, gconstpointer unused)
     two_tiers_tear_down(f);
 }
 
+/* Carries out a list of moves of the block's granules, numbered in it; returns how many arrived. */
+static guint32 carry_out(struct two_tiers *f, struct vt_move_one *m, guint32 n)
+{
+    guint8 tier[2 * GRANULES];
+    struct mover_cost cost;
+    guint32 ok = 0;
+
+    for (guint32 i = 0; i < n; i++) {
+        m[i].granule += f->b->first;
+        tier[i] = m[i].tier;
+    }
+    mover_carry_out(m, n, 0, &cost);
+    for (guint32 i = 0; i < n; i++)
+        ok += m[i].status == VT_ST_OK && m[i].tier == tier[i];
+    return ok;
+}
+
 /* Moves granules [first, first + n) of the block; returns how many arrived. */
 static guint32 move(struct two_tiers *f, guint32 first, guint32 n, guint8 tier)
 {
     struct vt_move_one m[GRANULES];
-    struct mover_cost cost;
-    guint32 ok = 0;
 
     for (guint32 i = 0; i < n; i++)
-        m[i] = (struct vt_move_one){ .granule = f->b->first + first + i, .tier = tier };
-    mover_carry_out(m, n, false, &cost);
-    for (guint32 i = 0; i < n; i++)
-        ok += m[i].status == VT_ST_OK && m[i].tier == tier;
-    return ok;
+        m[i] = (struct vt_move_one){ .granule = first + i, .tier = tier };
+    return carry_out(f, m, n);
+}
+
+/* The same of every `step`th granule from `first` on, in one list. */
+static guint32 move_each(struct two_tiers *f, guint32 first, guint32 step, guint8 tier)
+{
+    struct vt_move_one m[GRANULES];
+    guint32 n = 0;
+
+    for (guint32 g = first; g < GRANULES; g += step)
+        m[n++] = (struct vt_move_one){ .granule = g, .tier = tier };
+    return carry_out(f, m, n);
 }
 
 static void fill(uint8_t *host)
@@ -135,6 +159,63 @@ static void test_mappings_merge_again(struct two_tiers *f, gconstpointer unused)
         g_assert_cmpuint(move(f, g, 1, 0), ==, 1);
     g_assert_cmpint(count_mappings(f->host), ==, before);
     assert_filled(f->host);
+}
+
+/* --- lists of granules that are no neighbours ------------------------------------------------------ */
+
+static void assert_registered(const struct two_tiers *f)
+{
+    struct backing_flags flags[GRANULES];
+
+    for (guint32 g = 0; g < GRANULES; g++)
+        flags[g] = (struct backing_flags){ .at = f->host + (size_t)g * GRANULE };
+    g_assert_cmpint(backing_read_flags(flags, GRANULES), ==, 0);
+    for (guint32 g = 0; g < GRANULES; g++)
+        if (!strstr(flags[g].text, " uw") || !strstr(flags[g].text, " dd"))
+            g_error("granule %u: %s", g, flags[g].text);
+}
+
+/* All that is mapped anew has its flags and is registered, and merges with its neighbours at the end. */
+static void test_batch(struct two_tiers *f, gconstpointer unused)
+{
+    long before = count_mappings(f->host);
+
+    (void)unused;
+    fill(f->host);
+    g_assert_cmpuint(move_each(f, 1, 2, 1), ==, GRANULES / 2);
+    assert_filled(f->host);
+    assert_registered(f);
+    g_assert_cmpint(count_mappings(f->host), ==, GRANULES);
+    g_assert_cmpuint(file_allocated(f->file[0]), ==, SIZE / 2);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, SIZE / 2);
+    g_assert_cmpuint(move_each(f, 0, 3, 1), ==, (GRANULES + 2) / 3);
+    assert_filled(f->host);
+    assert_registered(f);
+    for (guint32 third = 0; third < 3; third++)
+        move_each(f, third, 3, 0);
+    assert_filled(f->host);
+    assert_registered(f);
+    g_assert_cmpint(count_mappings(f->host), ==, before);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, 0);
+}
+
+/* A granule's second move finds it registered again, and from the end of the list to its beginning. */
+static void test_batch_twice(struct two_tiers *f, gconstpointer unused)
+{
+    struct vt_move_one m[2 * GRANULES];
+    guint32 n = 0;
+
+    (void)unused;
+    fill(f->host);
+    for (guint32 g = GRANULES - 2; g > 4; g -= 4) {
+        m[n++] = (struct vt_move_one){ .granule = g, .tier = 1 };
+        m[n++] = (struct vt_move_one){ .granule = g - 2, .tier = 1 };
+        m[n++] = (struct vt_move_one){ .granule = g, .tier = 0 };
+    }
+    g_assert_cmpuint(carry_out(f, m, n), ==, n);
+    assert_filled(f->host);
+    assert_registered(f);
+    g_assert_cmpuint(file_allocated(f->file[1]), ==, (size_t)n / 3 * GRANULE);
 }
 
 static void test_moving_where_it_is(struct two_tiers *f, gconstpointer unused)
@@ -260,7 +341,7 @@ static void test_writers(struct two_tiers *f, gconstpointer unused)
     }
     for (; g_get_monotonic_time() < end; tier = !tier)
         for (guint32 g = 0; g < GRANULES; g += 1 + g % 5)
-            moved += move(f, g, MIN(1 + g % 5, GRANULES - g), tier);
+            moved += g % 2 ? move_each(f, g, 3, tier) : move(f, g, MIN(1 + g % 5, GRANULES - g), tier);
     atomic_store(&stop, true);
     for (guint32 i = 0; i < WRITERS; i++)
         g_thread_join(threads[i]);
@@ -306,6 +387,8 @@ int main(int argc, char **argv)
         { "/mover/holes-stay-holes", test_holes_stay_holes, 0 },
         { "/mover/mappings-merge-again", test_mappings_merge_again, 0 },
         { "/mover/mappings-merge-with-reserve-off", test_mappings_merge_again, MAP_NORESERVE },
+        { "/mover/batch", test_batch, 0 },
+        { "/mover/batch-twice", test_batch_twice, 0 },
         { "/mover/moving-where-it-is", test_moving_where_it_is, 0 },
         { "/mover/invalid", test_invalid, 0 },
         { "/mover/no-memory", test_no_memory, 0 },
