@@ -40,12 +40,21 @@ static bool call(struct cli *cli, Client *client, const char *command, JsonObjec
     return reply;
 }
 
+static bool read_address(const char *text, guint64 *gpa, GError **error)
+{
+    if (pin_parse_address(text, gpa, NULL)) {
+        return true;
+    }
+    g_set_error(error, CLI_ERROR, CLI_USAGE, "\"%s\" is no guest-physical address, like 0x40000000", text);
+    return false;
+}
+
 static bool take_away(struct cli *cli, Client *client, const char *vm, GError **error)
 {
     JsonObject *args;
     guint64 gpa;
 
-    if (!pin_parse_address(remove_option, &gpa, error)) {
+    if (!read_address(remove_option, &gpa, error)) {
         return false;
     }
     args = json_object_new();
@@ -60,7 +69,7 @@ static bool add(struct cli *cli, Client *client, char **given, GError **error)
     gint64 size;
     guint64 gpa;
 
-    if (!pin_parse_address(given[2], &gpa, error) || !fmt_parse_size(given[3], &size, error)) {
+    if (!read_address(given[2], &gpa, error) || !fmt_parse_size(given[3], &size, error)) {
         return false;
     }
     args = json_object_new();

@@ -13,7 +13,7 @@
 #include <string.h>
 
 static const struct cli_command *const commands[] = {
-    &cli_status, &cli_top, &cli_quota, &cli_mode, &cli_rate, &cli_heatmap,
+    &cli_status, &cli_top, &cli_quota, &cli_mode, &cli_rate, &cli_interleave, &cli_pin, &cli_heatmap,
     &cli_events, &cli_sources, &cli_attach, &cli_detach, &cli_report, &cli_qmp, &cli_version, NULL,
 };
 
@@ -25,6 +25,12 @@ static const char vm_json[] =
     "'rate_bytes_per_s':268435456,'tiers':["
     "{'name':'dram','ledger_bytes':268435456,'file_bytes':251658240,'spare_bytes':0,'granules':128,'emulated':false},"
     "{'name':'cxl','ledger_bytes':805306368,'file_bytes':0,'spare_bytes':0,'granules':384,'emulated':true}],"
+    "'interleave':{'weights':'dram=3 cxl=1','tiers':["
+    "{'name':'dram','weight':3,'granules':90,'target_granules':96},"
+    "{'name':'cxl','weight':1,'granules':38,'target_granules':32}]},"
+    "'pins':[{'tier':'dram','gpa':2097152,'size':4194304,'granules':2,'arrived':1,'problem':null},"
+    "{'tier':'cxl','gpa':1073741824,'size':4194304,'granules':2,'arrived':2,'problem':null},"
+    "{'tier':'cxl','gpa':0,'size':4096,'granules':0,'arrived':0,'problem':'it is not of whole granules'}],"
     "'dram_bytes_peak':268435456,"
     "'dram_hit':{'ratio':null,'how':'absent','window_s':4,'samples':0,'reason':'nothing samples'},"
     "'moves':{'promoted':3,'demoted':2,'bytes':10485760,'pages':2560,'failed':0,'deferred':1,"
@@ -171,6 +177,14 @@ static const struct qmp_arg mode_args[] = {
 static const struct qmp_arg rate_args[] = {
     { "vm", QMP_STRING, true }, { "bytes_per_s", QMP_INT, true }, { 0 },
 };
+static const struct qmp_arg interleave_args[] = {
+    { "vm", QMP_STRING, true }, { "weights", QMP_STRING, true }, { 0 },
+};
+static const struct qmp_arg pin_args[] = {
+    { "vm", QMP_STRING, true }, { "tier", QMP_STRING, true }, { "gpa", QMP_INT, true },
+    { "size", QMP_INT, true }, { 0 },
+};
+static const struct qmp_arg unpin_args[] = { { "vm", QMP_STRING, true }, { "gpa", QMP_INT, true }, { 0 } };
 static const struct qmp_arg report_args[] = {
     { "vm", QMP_STRING, true },     { "space", QMP_STRING, true }, { "device", QMP_STRING, false },
     { "age_s", QMP_NUMBER, false }, { "accesses", QMP_LIST, true }, { 0 },
@@ -203,6 +217,9 @@ static const struct qmp_command table[] = {
     { "vmtier-set-quota", quota_args, run_quota },
     { "vmtier-set-mode", mode_args, run_set },
     { "vmtier-set-rate", rate_args, run_set },
+    { "vmtier-set-interleave", interleave_args, run_set },
+    { "vmtier-pin", pin_args, run_set },
+    { "vmtier-unpin", unpin_args, run_set },
     { "vmtier-attach", attach_args, run_attach },
     { "vmtier-detach", detach_args, run_detach },
     { "vmtier-report", report_args, run_report },
@@ -303,6 +320,21 @@ static const struct command_case cases[] = {
     { "rate", "rate web1", 0, "web1: moves up to 256 MiB/s", NULL },
     { "rate-set", "rate web1 1G/s", 0, "web1: moves up to 1 GiB/s", NULL },
     { "rate-stop", "rate web1 0", 0, "moves nothing for now", NULL },
+    { "interleave", "interleave web1", 0,
+      "web1: interleave dram=3 cxl=1: dram 90 of 96 granules, cxl 38 of 32 granules\n", NULL },
+    { "interleave-set", "interleave web1 dram=1 cxl=1", 0, "web1: interleave dram=1 cxl=1\n", NULL },
+    { "interleave-json", "interleave web1 --json", 0, "\"target_granules\" : 96", NULL },
+    { "interleave-no-vm", "interleave nope off", 4, NULL, "no VM" },
+    { "pin", "pin web1", 0, "dram 0x200000, 4 MiB: 1 of 2 granules are there\ncxl 0x40000000, 4 MiB: there\n"
+      "cxl 0x0, 4 KiB: not pinned: it is not of whole granules\n", NULL },
+    { "pin-add", "pin web1 dram 0x200000 4M", 0, "web1: pinned\n", NULL },
+    { "pin-remove", "pin web1 --remove 2097152", 0, "web1: not pinned any more\n", NULL },
+    { "pin-half", "pin web1 dram 0x200000", 2, NULL, "a pin is TIER GPA SIZE" },
+    { "pin-both", "pin web1 dram 0x200000 4M --remove 0", 2, NULL, "a pin is TIER GPA SIZE" },
+    { "pin-bad-address", "pin web1 dram here 4M", 2, NULL, "\"here\" is no guest-physical address" },
+    { "pin-bad-size", "pin web1 dram 0 lots", 2, NULL, "\"lots\" is not a size" },
+    { "pin-no-vm", "pin nope dram 0 2M", 4, NULL, "no VM" },
+    { "status-vm-pin", "status web1", 0, "dram 0x200000, 4 MiB: 1 of 2 granules are there\n", NULL },
     { "rate-bad", "rate web1 -- -5", 2, NULL, "is not a size" },
     { "sources", "sources", 0, "KVM has no callbacks; to enable: use accel=tcg", NULL },
     { "sources-cost", "sources", 0, "pages touched  4 KiB   1.25%  <0.01%  stopped before: no room", NULL },
