@@ -181,8 +181,10 @@ static void test_least_movement(void)
     g_autoptr(GRand) rand = g_rand_new_with_seed(2);
     struct set *s = g_new0(struct set, 1);
 
-    for (guint32 g = 0; g < N; g++)
-        s->is[s->tier[g] = g % 3 ? 0 : VT_TIERS] += g % 3 > 0;
+    for (guint32 g = 0; g < N; g++) {
+        s->tier[g] = g % 3 ? 0 : VT_TIERS;
+        s->is[0] += g % 3 > 0;
+    }
     for (int i = 0; i < 300; i++) {
         const struct weights w = weights((guint32)g_rand_int_range(rand, 0, 9) + 1,
                                          (guint32)g_rand_int_range(rand, 0, 9),

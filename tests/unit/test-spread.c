@@ -252,6 +252,22 @@ static void test_pins(void)
     toy_free(t);
 }
 
+/* What is pinned elsewhere and cannot leave has dram all the same: only what is free is filled. */
+static void test_stuck(void)
+{
+    struct toy *t = toy_new(1, 1);
+
+    t->p.dram_most = QUOTA - 5;
+    rounds(t, 20, 0);
+    t->full = 1u << 2;
+    pin(t, 0, 0, 30, 2);
+    t->p.dram_most = QUOTA;
+    rounds(t, 20, 200);
+    g_assert_cmpuint(t->ledger.count[0], ==, QUOTA);
+    check_pinned(t, 0, 30, 0);
+    toy_free(t);
+}
+
 /* All of the quota pinned: the others have none of it, and nothing breaks. */
 static void test_all_pinned(void)
 {
@@ -307,6 +323,7 @@ int main(int argc, char **argv)
     g_test_add_func("/spread/churn", test_churn);
     g_test_add_func("/spread/quota", test_quota);
     g_test_add_func("/spread/pins", test_pins);
+    g_test_add_func("/spread/stuck", test_stuck);
     g_test_add_func("/spread/all-pinned", test_all_pinned);
     g_test_add_func("/spread/pins-and-weights", test_pins_and_weights);
     g_test_add_func("/spread/first", test_first);
