@@ -173,7 +173,7 @@ static void assert_bounds(const struct world *w)
 /* One round; the bytes that somebody was given. */
 static guint64 run_round(struct world *w)
 {
-    guint64 before[VMS], given = 0;
+    guint64 before[VMS] = { 0 }, given = 0;
 
     look(w);
     for (guint v = 0; v < vms(w); v++)
@@ -189,7 +189,7 @@ static void settles(struct world *w, const char *change)
 {
     const double bar = w->mode == ARBITER_FAIR ? .95 : .97;
     double best = best_split(w), worst = 1;
-    guint64 moved = 0;
+    guint64 moved = 0, pool = POOL;
     guint rounds = 0;
 
     for (guint i = 1; i <= SETTLE; i++)
@@ -201,7 +201,7 @@ static void settles(struct world *w, const char *change)
     }
     g_test_message("%s, noise %.2f, %s: %.4f of the best split's %.4f at least, still after %u rounds; then %.2f %% "
                    "of the pool moved in a minute", arbiter_mode_name(w->mode), w->noise, change, worst, best,
-                   rounds, 100 * (double)moved / POOL);
+                   rounds, 100 * (double)moved / (double)pool);
     g_assert_cmpfloat(worst, >=, bar);
     g_assert_cmpuint(moved, <, POOL / 100);
 }
