@@ -5,7 +5,7 @@
  *
  * The tests are steps of one story and run in this order; each leaves the VM tiered and running.
  *
- * timeout: 180
+ * timeout: 400
  */
 #include "tests/libvirt/lv.h"
 
@@ -120,7 +120,7 @@ static void set_metadata(const char *element)
 
 static void test_start(void)
 {
-    g_autofree char *xml = lv_domain(lab, VM, "vmt.foot=96M vmt.hot=32M"), *uuid = NULL, *known = NULL;
+    g_autofree char *xml = lv_domain(lab, VM, "vmt.foot=96M vmt.hot=32M vmt.button"), *uuid = NULL, *known = NULL;
     g_autofree char *domuuid = NULL;
 
     lv_define(lv, VM, xml, "--max 96M --mode on");
@@ -297,14 +297,37 @@ static void test_managedsave(void)
     all_is_well();
 }
 
+/* The guest hears the power button, and libvirt resets it instead. */
 static void test_reboot(void)
 {
     pid_t before = qemu_pid();
 
-    guest_command(guest, "reboot");
+    g_free(lv_virsh(lv, "reboot " VM " --mode acpi"));
     g_free(guest_expect(guest, "VMT READY", BOOT));
     g_assert_cmpint(qemu_pid(), ==, before);
     all_is_well();
+}
+
+static bool is_off(void *unused)
+{
+    g_autofree char *is = lv_virsh(lv, "domstate " VM);
+
+    (void)unused;
+    return !strcmp(is, "shut off");
+}
+
+/* A start from nothing has what the domain's own metadata say again. */
+static void test_shutdown(void)
+{
+    g_free(lv_virsh(lv, "shutdown " VM " --mode acpi"));
+    g_assert_true(lab_wait(is_off, NULL, BOOT));
+    g_assert_true(lab_wait(is_gone, NULL, SETTLE));
+    g_free(lv_virsh(lv, "start " VM));
+    connect_guest();
+    g_free(guest_expect(guest, "VMT READY", BOOT));
+    await_tiering();
+    await_quota(96 * MIB);
+    assert_sane();
 }
 
 static bool is_forgotten(void *unused)
@@ -371,7 +394,8 @@ int main(int argc, char **argv)
         { "suspend", test_suspend },            { "libvirtd-restarts", test_libvirtd_restarts },
         { "daemon-restarts", test_daemon_restarts }, { "both-restart", test_both_restart },
         { "save", test_save },                  { "managedsave", test_managedsave },
-        { "reboot", test_reboot },              { "destroy", test_destroy },
+        { "reboot", test_reboot },              { "shutdown", test_shutdown },
+        { "destroy", test_destroy },
     };
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/libvirt/life/libvirtd", test_begin);

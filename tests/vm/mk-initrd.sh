@@ -11,6 +11,8 @@ set -eu
 
 # Those that the kernel has built in are left out by themselves.
 MODULES='virtio_pci virtio_blk virtio_balloon virtio_mem virtio_console'
+# Only loaded by who asks: vmt.button.
+LATER='button evdev'
 BUILD=${BUILD:-build}
 SRC=$(dirname "$0")
 KERNEL=$BUILD/cache/kernel
@@ -57,9 +59,12 @@ module_files() {
 add_modules() {
     dir=$1/lib/modules/$version
     mkdir -p "$dir"
-    for module in $MODULES; do
+    for module in $MODULES $LATER; do
         files=$(module_files "$module")
-        [ -z "$files" ] || echo "$module" >>"$1/etc/modules"
+        case " $LATER " in
+        *" $module "*) ;;
+        *) [ -z "$files" ] || echo "$module" >>"$1/etc/modules" ;;
+        esac
         for file in $files; do
             mkdir -p "$dir/$(dirname "$file")"
             cp "$KERNEL/modules/$file" "$dir/$file"
