@@ -6,6 +6,9 @@
  * is joined to it at once; when a frame is full, has waited for FLUSH_MS, or is not to wait, it is clipped to
  * RAM, sorted, merged and sent, as far as credits and the host's rate allow. What finds no room is
  * dropped: the next pass says it again.
+ *
+ * Sorting must not put what is taken back before what was said of the same place. So the buffer has either
+ * hints or what takes them back; hints that cannot be sent in time for the latter have become worthless.
  */
 #include "guest-agent/agent.h"
 
@@ -18,7 +21,7 @@ struct outbox_counts outbox_counts;
 
 static struct vta_range box[ROOM];
 static size_t n_box;
-static bool hurry;
+static bool hurry, taking_back;
 static uint32_t report = 1;
 static uint64_t oldest_ms, tokens_ms, tokens;   /* of the host's rate, in thousandths of a range */
 
@@ -48,9 +51,28 @@ static bool continues(const struct vta_range *a, const struct vta_range *b)
            a->gpa + a->length == b->gpa;
 }
 
+/* Makes room for the other sort; false: there is none for this one. */
+static bool separate(bool takes_back)
+{
+    if (n_box && takes_back != taking_back) {
+        hurry = true;
+        outbox_flush(now_ms());
+    }
+    if (n_box && takes_back != taking_back) {
+        outbox_counts.dropped += takes_back ? n_box : 1;
+        if (!takes_back)
+            return false;
+        n_box = 0;
+    }
+    taking_back = takes_back;
+    return true;
+}
+
 static void put(struct vta_range r)
 {
     outbox_counts.ranges++;
+    if (!separate(r.kind == VTA_NONE))
+        return;
     if (n_box && continues(&box[n_box - 1], &r)) {
         box[n_box - 1].length += r.length;
         return;

@@ -162,6 +162,28 @@ static void test_hints(void)
     host_free(h);
 }
 
+/* What was said and taken back before it could be sent: the last word is what comes. */
+static void test_last_word(void)
+{
+    struct vta_frame f = { .credit = { 100, 0 } };
+    struct host *h;
+
+    if (!may_run())
+        return;
+    h = host_at_pty("refresh=60\ncollect=none\n");
+    welcome(h, 0);
+    expect(h, "hint --range 0x100000-0x300000 hot", 0, true, "noted");
+    g_usleep(300000);
+    expect(h, "hint --range 0x100000-0x300000 none", 0, true, "taken back");
+    g_usleep(300000);
+    say(h, VTA_CREDIT, &f, sizeof(f.credit));
+    g_assert_true(hear(h, VTA_HINTS, PATIENCE_S));
+    g_assert_cmpuint(h->f.hints.count, ==, 1);
+    g_assert_cmpuint(h->f.hints.range[0].kind, ==, VTA_NONE);
+    g_assert_false(hear(h, VTA_HINTS, 1));
+    host_free(h);
+}
+
 static void test_config(void)
 {
     static const struct {
@@ -200,6 +222,7 @@ int main(int argc, char **argv)
     g_test_add_func("/agent-guest/credits", test_credits);
     g_test_add_func("/agent-guest/skew", test_skew);
     g_test_add_func("/agent-guest/hints", test_hints);
+    g_test_add_func("/agent-guest/last-word", test_last_word);
     g_test_add_func("/agent-guest/config", test_config);
     return g_test_run();
 }

@@ -13,7 +13,7 @@ static void tell(void)
 {
     uint64_t start = (uint64_t)(uintptr_t)piece_address(0);
 
-    printf("buffer 0x%llx+0x%llx\n", (unsigned long long)start, (unsigned long long)(pieces * PIECE));
+    printf("buffer 0x%llx+0x%zx\n", (unsigned long long)start, pieces * PIECE);
     for (unsigned i = 0; i < pieces; i++)
         if (piece_gpa(i) != NO_GPA)
             printf("gpa 0x%llx\n", (unsigned long long)piece_gpa(i));
