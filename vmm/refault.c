@@ -24,7 +24,7 @@
  * A cold granule's probe stays armed. Silent probes are polled ever less often, unless the kernel has
  * counted page faults that nobody has seen the touches of (refault-cost.h). A busy granule's probe is
  * armed less often the longer its rate agrees with itself. There is no interval to tune; a call's work
- * is bounded by two budgets, our CPU time and the guest's, and the cursor goes on where it stopped.
+ * is bounded by two budgets, our CPU time and the guest's, and each goes on where it ended.
  *
  * This works only inside a VMA that is registered with userfaultfd: elsewhere the kernel maps
  * sixteen pages around a read fault and one touch looks like many.
@@ -51,8 +51,21 @@
 #define FOLLOW_FIRST  250u          /* ... so many us after they were armed; doubles */
 #define FOLLOW_LAST   8000u
 
+#define NOBODY        UINT32_MAX
+
 static struct probe *probes;        /* [VT_GRANULES_MAX], reserved address space */
-static uint32_t cursor;
+
+/*
+ * A pass over all granules, from one of them round to it again. It may take several harvests, as our time
+ * allows. The next one begins where the guest's budget was not enough any more: if each began at the same
+ * granule, those behind it would get what is left, which is nothing as long as those before it are busy.
+ */
+static struct {
+    uint32_t from, at;
+    uint32_t hungry;                /* the first that wanted to be armed in vain, or NOBODY */
+    bool under_way, round;          /* ... and beyond the last granule, at the first again */
+    bool alarmed;                   /* it has looked at silent ones from its start */
+} pass;
 
 /* Stretches of huge mappings that this harvest has armed. */
 static struct fresh {
@@ -133,6 +146,12 @@ static unsigned pay_for(unsigned n)
 
 /* --- arming ------------------------------------------------------------------------------------- */
 
+static void go_hungry(uint32_t granule)
+{
+    if (pass.hungry == NOBODY)
+        pass.hungry = granule;
+}
+
 static bool unmap(uint8_t *start, uint64_t length)
 {
     if (madvise(start, length, MADV_DONTNEED))
@@ -158,6 +177,8 @@ static void batch_arm(void)
 
         n = batch_run(i, 0);
         paid = pay_for(n);
+        if (paid < n)
+            go_hungry(batch.granule[i + paid]);
         if (!paid)
             break;
         last = &batch.range[i + paid - 1];
@@ -265,8 +286,11 @@ static void arm_if_it_is_time(const struct ram_block *b, uint32_t granule)
 {
     struct probe *p = &probes[granule];
 
-    if (!refault_cost_guest_left())     /* not even a look, which would be in vain for all of them */
+    if (!refault_cost_guest_left()) {   /* not even a look, which would be in vain for all of them */
+        if (p->state != PROBE_ARMED)
+            go_hungry(granule);
         return;
+    }
     if (probe_may_grow(p)) {
         arm(b, granule, true);
         return;
@@ -349,12 +373,14 @@ void refault_forget(uint32_t first, uint32_t n)
 
 /* --- the walk --------------------------------------------------------------------------------- */
 
-/* Visits up to CHUNK granules of block b from the cursor on. Under ram_lock(). */
+/* Visits up to CHUNK granules of block b, from where the pass is. Under ram_lock(). */
 static void visit(const struct ram_block *b, obs_fn emit, void *opaque)
 {
     const bool all = refault_cost_alarm();
-    uint32_t end = b->first + b->count, from = cursor;
+    uint32_t end = b->first + b->count, from = pass.at;
 
+    if (pass.round && end > pass.from)
+        end = pass.from;
     if (end - from > CHUNK)
         end = from + CHUNK;
     probe_call.now = now_us();
@@ -378,44 +404,64 @@ static void visit(const struct ram_block *b, obs_fn emit, void *opaque)
     batch_arm();
     for (uint32_t g = from; g < end; g++)
         report(b, g, emit, opaque);
-    cursor = end;
+    pass.at = end;
 }
 
-/* The block the cursor is in, or the next one behind it; NULL at the end. */
-static struct ram_block *block_at_cursor(void)
+/* The block that `at` is in, or the next one behind it. */
+static struct ram_block *block_from(uint32_t at)
 {
     struct ram_block *next = NULL;
 
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
-        if (b->used && b->present && b->watched && b->first + b->count > cursor &&
+        if (b->used && b->present && b->watched && b->first + b->count > at &&
             (!next || b->first < next->first))
             next = b;
-    if (next && cursor < next->first)
-        cursor = next->first;
     return next;
+}
+
+/* The block that the pass goes on in; NULL: it has come round. */
+static struct ram_block *next_block(void)
+{
+    struct ram_block *b = block_from(pass.at);
+
+    if (!b && !pass.round) {
+        pass.round = true;
+        pass.at = 0;
+        b = block_from(0);
+    }
+    if (b && pass.at < b->first)
+        pass.at = b->first;
+    return b && !(pass.round && pass.at >= pass.from) ? b : NULL;
+}
+
+static void begin_pass(void)
+{
+    pass.from = pass.at = pass.hungry == NOBODY ? 0 : pass.hungry;
+    pass.hungry = NOBODY;
+    pass.round = false;
+    pass.alarmed = refault_cost_alarm();
+    pass.under_way = true;
 }
 
 static void walk(obs_fn emit, void *opaque)
 {
-    static bool alarmed;            /* the pass under way has looked at silent ones from its start */
     bool more = true;
 
-    alarmed = cursor ? alarmed : refault_cost_alarm();
+    if (!pass.under_way)
+        begin_pass();
     while (more && refault_cost_cpu_left()) {
         struct ram_block *b;
 
         ram_lock();
-        b = block_at_cursor();
+        b = next_block();
         if (b)
             visit(b, emit, opaque);
         ram_unlock();
         ram_give_way();
         more = b != NULL;
     }
-    if (more)
-        return;
-    cursor = 0;
-    if (alarmed)
+    pass.under_way = more;
+    if (!more && pass.alarmed)
         refault_cost_walked();
 }
 

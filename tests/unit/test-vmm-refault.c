@@ -29,6 +29,7 @@
 #define VCPUS    16u        /* so that the guest's budget does not matter where it is not the point */
 #define MORE     250u
 #define SPARSE   8u
+#define TURNS    3u
 
 static struct ram_block *block;
 
@@ -475,6 +476,45 @@ static void test_guest_budget(void)
     more_end(&m);
 }
 
+static guint turns[MORE];
+static guint32 first_of_more;
+
+static void take_turn(const struct vt_obs *o, void *opaque)
+{
+    (void)opaque;
+    if (o->granule >= first_of_more && o->granule < first_of_more + MORE)
+        turns[o->granule - first_of_more] += o->events > 0;
+}
+
+/*
+ * If the guest's budget is not enough for all, all get as much of it: no granule is looked at again and again
+ * while another waits. All is touched all the time.
+ */
+static void test_turns(void)
+{
+    struct more m = more_begin();
+    guint least = 0, most = 0;
+
+    first_of_more = m.b->first;
+    touch_all(&m);
+    refault_harvest(LONG_US, ignore, NULL);
+    refault_set_guest(1, true);
+    memset(turns, 0, sizeof(turns));
+    while (least < TURNS) {
+        refault_harvest(LONG_US, take_turn, NULL);
+        touch_all(&m);
+        least = most = turns[0];
+        for (guint g = 1; g < MORE; g++) {
+            least = MIN(least, turns[g]);
+            most = MAX(most, turns[g]);
+        }
+    }
+    g_test_message("each granule was seen %u to %u times", least, most);
+    g_assert_cmpuint(most, <=, 2 * TURNS);
+    refault_set_guest(VCPUS, false);
+    more_end(&m);
+}
+
 /* --- start --------------------------------------------------------------------------------------- */
 
 static bool set_up(void)
@@ -512,7 +552,7 @@ static const struct {
     { "absent", test_absent },   { "budget", test_budget },
     { "cursor", test_cursor },   { "silent", test_silent },
     { "sparse", test_sparse },
-    { "guest-budget", test_guest_budget },
+    { "guest-budget", test_guest_budget }, { "turns", test_turns },
 };
 
 static void test_skipped(void)
