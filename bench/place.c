@@ -13,9 +13,13 @@
  * And how long it takes to 90 % of the oracle after a cold start and after a shift of the hot set ("*":
  * not always). The time counted is a whole number of scans. 16 GiB of 2 MiB granules, a quarter may be in
  * dram, 1 GiB/s may move, a second of it may be saved up; bench/place/sim.h has what else is assumed.
+ *
+ * Recordings of real guests (bench/traces) come last: as much memory as they have, a quarter of it dram, and
+ * a quarter of their time to warm up. Sampling rows only.
  */
 #include "bench/place/contenders.h"
 #include "bench/place/loads.h"
+#include "bench/place/recorded.h"
 
 #include <json-glib/json-glib.h>
 #include <math.h>
@@ -26,10 +30,11 @@
 #define QUOTA    2048u
 #define RATE     (1024ull << 20)
 #define WARM_S   60.0
+#define RECORDED_WARM 0.25      /* of a recording's time, at most */
 
 static struct {
     gboolean quick;
-    char *load, *policy;
+    char *load, *policy, *traces;
     int seeds;
     double seconds, depth_s;
 } opt = { .seeds = 3, .seconds = 228, .depth_s = 1 };
@@ -39,18 +44,32 @@ struct row {
     guint n, shifts, missed, cold_missed;
 };
 
+/* The simulation takes each granule for one of 2 MiB: the same bytes per second are more of smaller ones. */
+static double as_recorded(struct sim *sim, const struct recorded *r)
+{
+    sim->n = r->n;
+    sim->quota = r->n / 4;
+    sim->seconds = r->seconds;
+    sim->warm_s = MIN(WARM_S, RECORDED_WARM * r->seconds);
+    sim->rate_limit = (guint64)((double)RATE * (double)SIM_GRANULE / (double)r->granule);
+    return (double)r->granule;
+}
+
 static void run(struct row *row, const struct load *load, const struct contender *c, guint64 seed)
 {
     struct sim sim = { .n = GRANULES, .quota = QUOTA, .seconds = opt.seconds, .warm_s = WARM_S,
                        .rate_limit = RATE, .depth_s = opt.depth_s };
-    double counted = opt.seconds - WARM_S, share;
+    double bytes = SIM_GRANULE, counted, share;
 
+    if (load->recorded)
+        bytes = as_recorded(&sim, (const struct recorded *)(const void *)load);
+    counted = sim.seconds - sim.warm_s;
     sim_begin(&sim, load, seed);
     sim_run(&sim, c);
     share = sim.hits / sim.oracles;
     row->least = row->n ? MIN(row->least, share) : share;
     row->share += share;
-    row->mbps += (double)(sim.moves * SIM_GRANULE) / counted / 1e6;
+    row->mbps += (double)sim.moves * bytes / counted / 1e6;
     row->back += sim.moves ? (double)sim.back / (double)sim.moves : 0;
     row->track_ms += sim.tracked_us / counted / 1e3;
     row->cold_s += MAX(sim.cold_s, 0);
@@ -133,6 +152,12 @@ static bool is_hint_row(const struct contender *c)
     return strstr(c->name, "S/8") != NULL;
 }
 
+/* Which of a granule's pages were accessed is not recorded, so there is nothing for probes to find. */
+static bool is_probe_row(const struct contender *c)
+{
+    return g_str_has_prefix(c->name, "cbx") && g_str_has_suffix(c->name, "P");
+}
+
 static void run_load(JsonBuilder *b, const struct load *load)
 {
     for (guint i = 0; i < n_contenders; i++) {
@@ -140,6 +165,8 @@ static void run_load(JsonBuilder *b, const struct load *load)
         struct row row = { 0 };
 
         if (!wanted(opt.policy, c->name) || (is_hint_row(c) && load != &load_shift))
+            continue;
+        if (load->recorded && is_probe_row(c))
             continue;
         for (int seed = 1; seed <= opt.seeds; seed++)
             run(&row, load, c, (guint64)seed);
@@ -165,12 +192,43 @@ static bool write_json(JsonBuilder *b, const char *path)
     return true;
 }
 
+static gint by_name(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static bool run_recorded(JsonBuilder *b, const char *dir)
+{
+    g_autoptr(GDir) d = g_dir_open(dir, 0, NULL);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    const char *name;
+
+    while (d && (name = g_dir_read_name(d)))
+        if (g_str_has_suffix(name, ".vmtrace"))
+            g_ptr_array_add(names, g_build_filename(dir, name, NULL));
+    g_ptr_array_sort(names, by_name);
+    for (guint i = 0; i < names->len; i++) {
+        struct vt_err err = { 0 };
+        struct recorded *r = recorded_open(names->pdata[i], &err);
+
+        if (!r) {
+            g_printerr("place: %s\n", err.text);
+            return false;
+        }
+        if (wanted(opt.load, r->name))
+            run_load(b, &r->load);
+        recorded_free(r);
+    }
+    return true;
+}
+
 static bool parse(int *argc, char ***argv)
 {
     const GOptionEntry entries[] = {
         { "quick", 0, 0, G_OPTION_ARG_NONE, &opt.quick, "one seed, shorter, no held-out loads", NULL },
         { "load", 0, 0, G_OPTION_ARG_STRING, &opt.load, "only these loads", "L,L" },
         { "policy", 0, 0, G_OPTION_ARG_STRING, &opt.policy, "only these policies", "P,P" },
+        { "traces", 0, 0, G_OPTION_ARG_FILENAME, &opt.traces, "where recordings are (bench/traces)", "DIR" },
         { "seeds", 0, 0, G_OPTION_ARG_INT, &opt.seeds, "how many seeds (3)", "N" },
         { "seconds", 0, 0, G_OPTION_ARG_DOUBLE, &opt.seconds, "simulated (228)", "S" },
         { "depth", 0, 0, G_OPTION_ARG_DOUBLE, &opt.depth_s, "seconds of the rate saved up (1)", "S" },
@@ -205,6 +263,8 @@ int main(int argc, char **argv)
     for (guint i = 0; i < n_loads; i++)
         if (wanted(opt.load, loads[i]->name) && !(opt.quick && loads[i]->held_out))
             run_load(b, loads[i]);
+    if (!opt.quick && !run_recorded(b, opt.traces ? opt.traces : "bench/traces"))
+        return 1;
     json_builder_end_array(b);
     return write_json(b, path) ? 0 : 1;
 }

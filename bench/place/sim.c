@@ -173,7 +173,7 @@ static double look_up_oracle(const struct sim *sim)
 
 static void advance_load(struct sim *sim)
 {
-    bool changed, flickers = sim_every(sim, 1);
+    bool changed, flickers = sim_every(sim, 1) && !sim->load->recorded;
 
     sim->shifted = false;
     changed = sim->load->step(sim);

@@ -33,6 +33,7 @@ struct sim;
 struct load {
     const char *name, *summary;
     bool held_out;              /* nothing was tuned on it */
+    bool recorded;              /* of a real guest: it flickers by itself */
     void (*start)(struct sim *sim);
     /* Called each tick; true: sim->rate has changed. */
     bool (*step)(struct sim *sim);
