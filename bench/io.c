@@ -108,6 +108,9 @@ static JsonObject *guest_object(const struct io_guest_result *r, enum io_guest k
         { "reads_per_s", r->per_s }, { "reads_per_cpu_s", r->per_cpu_s },
         { "moved_mb_per_s", r->moved_mbs }, { "hold_p50_us", r->hold_p50_us },
         { "hold_p99_us", r->hold_p99_us }, { "hold_max_us", r->hold_max_us },
+        { "undisturbed_p50_us", r->undisturbed_p50_us },
+        { "undisturbed_p99_us", r->undisturbed_p99_us },
+        { "undisturbed_max_us", r->undisturbed_max_us },
         { "wait_p99_us", r->wait_p99_us }, { "wait_max_us", r->wait_max_us },
         { "waited", (double)r->waited }, { "submissions", (double)r->submissions },
         { "deferred", (double)r->deferred }, { "stalls", r->stalls },
@@ -118,8 +121,9 @@ static JsonObject *guest_object(const struct io_guest_result *r, enum io_guest k
     for (gsize i = 0; i < G_N_ELEMENTS(members); i++)
         json_object_set_double_member(o, members[i].name, members[i].value);
     g_print("%2u %-18s %6.0f reads/s, %6.0f per CPU second, %4.0f MB/s moved; %" G_GUINT64_FORMAT
-            " waited, p99 %.0f us; held p50 %.0f p99 %.0f us\n", round, io_guest_names[kind], r->per_s,
-            r->per_cpu_s, r->moved_mbs, r->waited, r->wait_p99_us, r->hold_p50_us, r->hold_p99_us);
+            " waited, p99 %.0f us; held p50 %.0f p99 %.0f us, not preempted p50 %.0f p99 %.0f us\n", round,
+            io_guest_names[kind], r->per_s, r->per_cpu_s, r->moved_mbs, r->waited, r->wait_p99_us,
+            r->hold_p50_us, r->hold_p99_us, r->undisturbed_p50_us, r->undisturbed_p99_us);
     return o;
 }
 

@@ -24,7 +24,9 @@
 #include "vmm/fence.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 
+#define LOOK_EACH   8u              /* holds; to look whether one was disturbed takes two calls */
 #define REQUESTS    16384u
 #define PIECES      32768u
 #define CHUNK_SHIFT 21
@@ -70,11 +72,12 @@ static struct {
     pthread_mutex_t holder;
     pthread_cond_t over;
     uint64_t start, end, turn;
-    uint64_t since;                 /* when it was held: its holder's */
+    uint64_t since;                 /* its holder's: when it was held, ... */
+    long preempted;                 /* ... and how often its holder had been then, -1: not looked */
     bool on, met;
 } hold = { .holder = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER };
 
-static struct fence_times holds, waits;
+static struct fence_times holds, undisturbed, waits;
 
 /* --- pieces --------------------------------------------------------------------------------- */
 
@@ -396,6 +399,14 @@ bool fence_busy(const uint8_t *host, uint64_t length)
     return busy;
 }
 
+/* By others that want the processor; waiting for a lock of the kernel's is part of a hold. */
+static long count_preemptions(void)
+{
+    struct rusage u;
+
+    return getrusage(RUSAGE_THREAD, &u) ? -1 : u.ru_nivcsw;
+}
+
 bool fence_hold(const uint8_t *host, uint64_t length)
 {
     uint64_t start = (uintptr_t)host, end = start + length;
@@ -412,16 +423,23 @@ bool fence_hold(const uint8_t *host, uint64_t length)
     pthread_mutex_unlock(&table.lock);
     if (busy)
         pthread_mutex_unlock(&hold.holder);
+    else
+        hold.preempted = hold.turn % LOOK_EACH ? -1 : count_preemptions();
     return !busy;
 }
 
 void fence_release(void)
 {
+    uint64_t ns;
+
     pthread_mutex_lock(&table.lock);
     hold.on = false;
     pthread_cond_broadcast(&hold.over);
     pthread_mutex_unlock(&table.lock);
-    fence_times_note(&holds, clock_ns(CLOCK_MONOTONIC) - hold.since);
+    ns = clock_ns(CLOCK_MONOTONIC) - hold.since;
+    fence_times_note(&holds, ns);
+    if (hold.preempted >= 0 && count_preemptions() == hold.preempted)
+        fence_times_note(&undisturbed, ns);
     pthread_mutex_unlock(&hold.holder);
 }
 
@@ -434,6 +452,10 @@ void fence_get_stats(struct fence_stats *stats)
     stats->hold_p50_ns = fence_times_quantile(&holds, .5);
     stats->hold_p99_ns = fence_times_quantile(&holds, .99);
     stats->hold_max_ns = holds.longest;
+    stats->undisturbed = fence_times_count(&undisturbed);
+    stats->undisturbed_p50_ns = fence_times_quantile(&undisturbed, .5);
+    stats->undisturbed_p99_ns = fence_times_quantile(&undisturbed, .99);
+    stats->undisturbed_max_ns = undisturbed.longest;
     stats->wait_p99_ns = fence_times_quantile(&waits, .99);
     stats->wait_max_ns = waits.longest;
 }

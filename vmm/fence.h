@@ -53,6 +53,8 @@ struct fence_stats {
     uint64_t unseen;            /* of those in flight, requests that keep everything busy now */
     uint64_t holds;             /* ranges held and released */
     uint64_t hold_p50_ns, hold_p99_ns, hold_max_ns;     /* how long */
+    /* The same of holds in which the holder was not preempted, of one in eight: what is not the scheduler's. */
+    uint64_t undisturbed, undisturbed_p50_ns, undisturbed_p99_ns, undisturbed_max_ns;
     uint64_t wait_p99_ns, wait_max_ns;                  /* how long the submissions waited that did */
 };
 void fence_get_stats(struct fence_stats *stats);

@@ -170,10 +170,13 @@ static void put_counters(FILE *f)
             (unsigned long long)d.overflows, (unsigned long long)d.unseen);
     fprintf(f, ", \"holds\": %llu, \"hold-p50-ns\": %llu, \"hold-p99-ns\": %llu, "
             "\"hold-max-ns\": %llu, \"wait-p99-ns\": %llu, \"wait-max-ns\": %llu, "
-            "\"zero-copy\": %s}",
+            "\"undisturbed\": %llu, \"undisturbed-p50-ns\": %llu, \"undisturbed-p99-ns\": %llu, "
+            "\"undisturbed-max-ns\": %llu, \"zero-copy\": %s}",
             (unsigned long long)d.holds, (unsigned long long)d.hold_p50_ns,
             (unsigned long long)d.hold_p99_ns, (unsigned long long)d.hold_max_ns,
             (unsigned long long)d.wait_p99_ns, (unsigned long long)d.wait_max_ns,
+            (unsigned long long)d.undisturbed, (unsigned long long)d.undisturbed_p50_ns,
+            (unsigned long long)d.undisturbed_p99_ns, (unsigned long long)d.undisturbed_max_ns,
             fence_zero_copy() ? "true" : "false");
     fprintf(f, ", \"discards\": {\"calls\": %llu, \"bytes\": %llu, \"elsewhere-bytes\": %llu}",
             (unsigned long long)g.calls, (unsigned long long)g.bytes,

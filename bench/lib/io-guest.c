@@ -48,6 +48,9 @@ static void note_fence(struct diskvm *d, struct io_guest_result *r)
     r->hold_p50_us = us(fence, "hold-p50-ns");
     r->hold_p99_us = us(fence, "hold-p99-ns");
     r->hold_max_us = us(fence, "hold-max-ns");
+    r->undisturbed_p50_us = us(fence, "undisturbed-p50-ns");
+    r->undisturbed_p99_us = us(fence, "undisturbed-p99-ns");
+    r->undisturbed_max_us = us(fence, "undisturbed-max-ns");
     r->wait_p99_us = us(fence, "wait-p99-ns");
     r->wait_max_us = us(fence, "wait-max-ns");
     r->waited = (guint64)json_object_get_int_member(fence, "waited");

@@ -42,6 +42,7 @@ struct io_guest_result {
     double per_cpu_s;           /* reads per second of QEMU's CPU time */
     double moved_mbs;
     double hold_p50_us, hold_p99_us, hold_max_us, wait_p99_us, wait_max_us;
+    double undisturbed_p50_us, undisturbed_p99_us, undisturbed_max_us; /* holds without a preemption */
     guint64 waited, submissions, deferred;
     guint stalls;               /* runs that were thrown away, as the guest stood still (diskvm.h) */
 };
