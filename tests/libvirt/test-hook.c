@@ -13,7 +13,7 @@
 
 #define VM "hooked"
 #define SETTLE 30.0
-#define ATTEMPTS 4
+#define ATTEMPTS 8
 
 static struct lab *lab;
 static struct lv *lv;
