@@ -44,7 +44,7 @@ up_to_date() {
 build_workload() {
     mkdir -p "$(dirname "$WORKLOAD")"
     "${CC:-cc}" -std=gnu11 -O2 -fno-tree-vectorize -Wall -Wextra -Werror -static -pthread \
-        -o "$WORKLOAD" "$SRC"/guest/*.c
+        -o "$WORKLOAD" "$SRC"/guest/*.c -lm
 }
 
 # Print the file of module $1 (a name without .ko) and of all it depends on.

@@ -4,7 +4,8 @@
  *
  * Hot pieces are a random scatter without neighbours, only taken from those that are one aligned
  * 2 MiB extent of guest-physical memory, so that `VMT HOT` can name them exactly. A new hot set
- * avoids the old one as long as there are other pieces.
+ * avoids the old one as long as there are other pieces; a zigzag goes back to it. With a zipf distribution all
+ * pieces are in the set, the hottest first.
  */
 #include "workload.h"
 
@@ -90,36 +91,70 @@ static void shuffle(unsigned *order, unsigned n)
     }
 }
 
-void print_hot(uint64_t unused)
+/* A line's worth at a time, "what part=I/OF gpa=START:LENGTH ...". */
+static void print_extents(const char *what, const unsigned *set, unsigned count)
 {
-    unsigned lines = (hot_count + EXTENTS_PER_LINE - 1) / EXTENTS_PER_LINE;
+    unsigned lines = (count + EXTENTS_PER_LINE - 1) / EXTENTS_PER_LINE;
 
-    (void)unused;
     for (unsigned part = 0; part < lines; part++) {
         char text[224];
         unsigned first = part * EXTENTS_PER_LINE;
-        int n = snprintf(text, sizeof(text), "VMT HOT phase=%u part=%u/%u gpa=",
-                         atomic_load(&phase), part + 1, lines);
+        int n = snprintf(text, sizeof(text), "VMT %s part=%u/%u gpa=", what, part + 1, lines);
 
-        for (unsigned i = first; i < hot_count && i < first + EXTENTS_PER_LINE; i++)
+        for (unsigned i = first; i < count && i < first + EXTENTS_PER_LINE; i++)
             n += snprintf(text + n, sizeof(text) - (size_t)n, "0x%llx:0x%zx ",
-                          (unsigned long long)piece_gpa(hot[i]), PIECE);
+                          (unsigned long long)piece_gpa(set ? set[i] : i), PIECE);
         say("%.*s", n - 1, text);
     }
 }
 
-void choose_hot(uint64_t unused)
+void print_hot(uint64_t unused)
 {
-    unsigned want = (unsigned)(cfg.hot / PIECE), old_count = hot_count;
+    char what[32];
 
     (void)unused;
-    if (cfg.mode != MODE_HOTSET)
-        return;
+    snprintf(what, sizeof(what), "HOT phase=%u", atomic_load(&phase));
+    print_extents(what, hot, hot_count);
+}
+
+void print_pieces(uint64_t unused)
+{
+    (void)unused;
+    print_extents("PIECES", NULL, pieces);
+}
+
+static bool swap_sets(unsigned old_count)
+{
+    unsigned *other = hot;
+
+    if (cfg.mode != MODE_ZIGZAG || atomic_load(&phase) < 2)
+        return false;
+    hot = old_hot;
+    old_hot = other;
+    hot_count = old_count;
+    return true;
+}
+
+static void choose_other_set(void)
+{
+    bool all = cfg.mode == MODE_ZIPF;
+    unsigned want = all ? pieces : (unsigned)(cfg.hot / PIECE), old_count = hot_count;
+
     memcpy(old_hot, hot, hot_count * sizeof(*hot));
     shuffle(shuffled, pieces);
     hot_count = 0;
-    for (int pass = 0; pass < 3; pass++)
+    for (int pass = all ? 2 : 0; pass < 3; pass++)
         choose_pass(pass, want, old_count);
+}
+
+void choose_hot(uint64_t unused)
+{
+    (void)unused;
+    if (cfg.mode >= MODE_UNIFORM)
+        return;
+    if (!swap_sets(hot_count))
+        choose_other_set();
+    prepare_picks();
     atomic_fetch_add(&phase, 1);
     print_hot(0);
 }

@@ -199,15 +199,12 @@ static void visit(size_t index, uint64_t dice, bool write)
 /* One random number is cut up: 6 bits line, 6 verify, 9 page, 10 share, 10 write, 22 piece. */
 void visit_some(void)
 {
-    uint64_t share = hot_count ? cfg.share * 1024 / 100 : 0, writes = cfg.writes * 1024 / 100;
+    uint64_t writes = cfg.writes * 1024 / 100;
 
     for (int i = 0; i < BATCH; i++) {
-        uint64_t dice = next_random(), pick = dice >> 42;
-        bool is_hot = (dice >> 21) % 1024 < share;
-        unsigned piece = is_hot ? hot[pick * hot_count >> 22] : (unsigned)(pick * pieces >> 22);
+        uint64_t dice = next_random();
 
-        visit((size_t)piece * PIECE_PAGES + (dice >> 12) % PIECE_PAGES, dice,
-              (dice >> 31) % 1024 < writes);
+        visit(pick_page(dice), dice, (dice >> 31) % 1024 < writes);
     }
     count_up(&ops, BATCH);
 }

@@ -24,6 +24,9 @@ enum {
 
 static const char *const mode_names[] = {
     [MODE_HOTSET] = "hotset",
+    [MODE_ZIGZAG] = "zigzag",
+    [MODE_SCAN] = "scan",
+    [MODE_ZIPF] = "zipf",
     [MODE_UNIFORM] = "uniform",
     [MODE_VERIFY] = "verify",
     [MODE_IDLE] = "idle",
@@ -32,7 +35,7 @@ _Static_assert(ARRAY_LEN(mode_names) == MODE_COUNT, "every mode has a name");
 
 struct config cfg = {
     .foot = 700ull << 20, .hot = 160ull << 20, .share = 95, .writes = 30, .shifts = 1, .seed = 1,
-    .disk_size = 256 << 10,
+    .zipf = 99, .dwell = 1, .disk_size = 256 << 10,
 };
 
 struct order {
@@ -165,6 +168,7 @@ static const struct command {
     { "free", { release, 0 } },
     { "grow", { grow, 0 } },
     { "hot", { print_hot, 0 } },
+    { "pieces", { print_pieces, 0 } },
     { "quit", { leave, RB_POWER_OFF } },
     { "reboot", { leave, RB_AUTOBOOT } },
 };
@@ -232,7 +236,8 @@ static const struct setting {
 } settings[] = {
     { "foot", &cfg.foot },     { "hot", &cfg.hot },     { "share", &cfg.share },
     { "writes", &cfg.writes }, { "shift", &cfg.shift }, { "shifts", &cfg.shifts },
-    { "seed", &cfg.seed },     { "disk", &cfg.disk },   { "diskwrites", &cfg.disk_writes },
+    { "seed", &cfg.seed },     { "zipf", &cfg.zipf },   { "dwell", &cfg.dwell },
+    { "disk", &cfg.disk },     { "diskwrites", &cfg.disk_writes },
     { "disksize", &cfg.disk_size },                     { "otherdisk", &cfg.other_disk },
 };
 

@@ -6,6 +6,7 @@
  *     pages.c     the footprint's pages: contents, sums, visits, sweeps
  *     hotset.c    which pieces are there, and which of them are hot
  *     pool.c      a process of its own with a buffer, on command
+ *     pick.c      which page is visited next
  *     disk.c      direct I/O on the disks, in threads of its own, if asked for
  *     workload.c  settings, threads, commands
  *
@@ -29,12 +30,15 @@ enum {
 #define PIECE ((size_t)PAGE * PIECE_PAGES)
 #define NO_GPA UINT64_MAX
 
-enum mode { MODE_HOTSET, MODE_UNIFORM, MODE_VERIFY, MODE_IDLE, MODE_COUNT };
+enum mode {
+    MODE_HOTSET, MODE_ZIGZAG, MODE_SCAN, MODE_ZIPF, MODE_UNIFORM, MODE_VERIFY, MODE_IDLE, MODE_COUNT
+};
 
 struct config {
     uint64_t foot, hot;             /* bytes */
     uint64_t share, writes;         /* percent of the visits: to the hot set, that write */
     uint64_t shift, shifts;         /* seconds to a jump, number of jumps */
+    uint64_t zipf, dwell;           /* exponent, in hundredths; a scan's visits to a page */
     uint64_t seed;
     uint64_t disk, disk_writes;     /* threads of direct disk I/O; whether they write */
     uint64_t disk_size;             /* bytes they read or write at a time */
@@ -68,11 +72,16 @@ uint64_t next_random(void);
 void visit_some(void);
 void sweep(uint64_t unused);
 
+/* pick.c: a page's number, by a random one of which it uses the bits that visit_some() says */
+void prepare_picks(void);           /* after the hot set has changed */
+size_t pick_page(uint64_t dice);
+
 /* hotset.c */
 void make_footprint(void);
 unsigned huge_pieces(void);
 void choose_hot(uint64_t unused);
 void print_hot(uint64_t unused);
+void print_pieces(uint64_t unused);
 void release(uint64_t bytes);
 void grow(uint64_t bytes);
 
