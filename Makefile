@@ -42,6 +42,7 @@ HOST_SRC   := $(wildcard host/*.c host/source/*.c host/mover/*.c host/policy/*.c
 CLI_SRC    := $(wildcard host/cli/*.c)
 UNIT_SRC   := $(wildcard tests/unit/test-*.c)
 VM_SRC     := $(wildcard tests/vm/test-*.c)
+NESTED_SRC := $(wildcard tests/nested/test-*.c)
 LIBVIRT_SRC := $(if $(MODULE),$(wildcard tests/libvirt/test-*.c))
 DEMO_SRC   := $(wildcard tests/demo/*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz-*.c)
@@ -51,6 +52,7 @@ LONG_SRC   := $(wildcard tests/long/*.c)
 UNIT_LIB_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 VM_LIB_SRC   := $(filter-out $(VM_SRC),$(wildcard tests/vm/*.c))
 LIBVIRT_LIB_SRC := $(filter-out $(LIBVIRT_SRC),$(wildcard tests/libvirt/*.c))
+NESTED_LIB_SRC := $(filter-out $(NESTED_SRC),$(wildcard tests/nested/*.c))
 BENCH_LIB_SRC := $(wildcard bench/lib/*.c)
 PLACE_LIB_SRC := $(wildcard bench/place/*.c)
 
@@ -78,6 +80,7 @@ LIBS     := $(VMM_LIB) $(HOST_LIB) $(CLI_LIB) $(UNIT_LIB) $(LAB_LIB) $(BENCH_LIB
 UNIT_PROGRAMS  := $(call exe,$(UNIT_SRC))
 VM_PROGRAMS    := $(call exe,$(VM_SRC))
 LIBVIRT_PROGRAMS := $(call exe,$(LIBVIRT_SRC))
+NESTED_PROGRAMS := $(call exe,$(NESTED_SRC))
 FUZZ_PROGRAMS  := $(call exe,$(FUZZ_SRC))
 BENCH_PROGRAMS := $(call exe,$(BENCH_SRC))
 LONG_PROGRAMS  := $(call exe,$(LONG_SRC))
@@ -105,7 +108,7 @@ LINK    = $(CC) $(VT_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(
 
 # --- the programs ---------------------------------------------------------------------------------
 
-all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(LIBVIRT_PROGRAMS) $(BENCH_PROGRAMS) $(LONG_PROGRAMS) $(DEMO) $(ROM)
+all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(LIBVIRT_PROGRAMS) $(NESTED_PROGRAMS) $(BENCH_PROGRAMS) $(LONG_PROGRAMS) $(DEMO) $(ROM)
 programs: $(PROGRAMS)
 unit-programs: $(UNIT_PROGRAMS)
 fuzz-programs: $(FUZZ_PROGRAMS)
@@ -173,6 +176,11 @@ $(BUILD)/tests/vm/test-%: $(BUILD)/obj/tests/vm/test-%.o $(LAB_LIB) $(HOST_LIB)
 $(BUILD)/tests/libvirt/test-%: OWN_LIBS = $(shell $(PKG_CONFIG) --libs libvirt)
 $(BUILD)/tests/libvirt/test-%: $(BUILD)/obj/tests/libvirt/test-%.o $(call obj,$(LIBVIRT_LIB_SRC)) $(call pic,$(MODULE_SRC)) \
 	    $(LAB_LIB) $(HOST_LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
+$(BUILD)/tests/nested/test-%: $(BUILD)/obj/tests/nested/test-%.o $(call obj,$(NESTED_LIB_SRC)) $(LAB_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)

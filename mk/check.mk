@@ -8,6 +8,8 @@
 #:   check            all tests: unit, vm, libvirt, asan, fuzz (brief), lint
 #:   check-unit       unit tests                 check-vm     tests that boot QEMU
 #:   check-libvirt    tests with a libvirtd of their own
+#:   check-nested     tests in a machine with two NUMA nodes and a real KVM (emulated); not in check
+#:   LAB_KERNEL=FILE  there boots another kernel, such as one that tracks idle pages
 #:   check-asan       unit tests, sanitized      check-fuzz   fuzzing, FUZZ_SECONDS each
 #:   check-lint       static analysis as tests   check-NAME   all tests with NAME in their path
 #:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
@@ -35,10 +37,13 @@ export BUILD LINT_JOBS
 TESTS_UNIT := $(UNIT_PROGRAMS) $(wildcard tests/unit/test-*.sh)
 TESTS_VM   := $(VM_PROGRAMS) $(wildcard tests/vm/test-*.sh)
 TESTS_LIBVIRT := $(LIBVIRT_PROGRAMS) $(wildcard tests/libvirt/test-*.sh)
+TESTS_NESTED := $(wildcard tests/nested/test-*.sh)
 TESTS_ASAN := $(patsubst $(BUILD)/%,$(ASAN)/%,$(UNIT_PROGRAMS))
 TESTS_FUZZ := $(if $(FUZZ_SRC),tests/fuzz/run-fuzz.sh)
 TESTS_LINT := $(wildcard tests/lint/*.sh)
 STAGES     := unit asan fuzz vm libvirt lint
+# Not part of check, as long as it has not been shown often enough that they never fail by chance.
+STAGES_APART := nested
 
 # $(call selected,STAGE): the tests of a stage that T= (or check-NAME) lets through.
 TESTS_OF = $(TESTS_$(shell echo $(1) | tr a-z A-Z))
@@ -63,7 +68,7 @@ define stage_rules
 check-$(1): $$(call needs,$(1))
 	@$$(call drive,$(1))
 endef
-$(foreach s,$(STAGES),$(eval $(call stage_rules,$(s))))
+$(foreach s,$(STAGES) $(STAGES_APART),$(eval $(call stage_rules,$(s))))
 
 lint asan fuzz: %: check-%
 
@@ -73,6 +78,7 @@ check-%:
 need-unit: $(PROGRAMS) $(UNIT_PROGRAMS)
 need-vm: $(PROGRAMS) $(VM_PROGRAMS) $(DEMO) $(ROM) guest
 need-libvirt: $(PROGRAMS) $(LIBVIRT_PROGRAMS) guest
+need-nested: $(PROGRAMS) $(NESTED_PROGRAMS) $(VM_PROGRAMS) $(ROM) guest
 need-lint:
 
 ASAN_FLAGS := SANITIZE=address,undefined
@@ -124,4 +130,4 @@ bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
 bench-traces: $(PROGRAMS) guest
 	@bench/traces/record.sh
 
-.PHONY: check $(STAGES:%=check-%) lint asan fuzz $(STAGES:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn
+.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn
