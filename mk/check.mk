@@ -9,7 +9,8 @@
 #:   check-unit       unit tests                 check-vm     tests that boot QEMU
 #:   check-libvirt    tests with a libvirtd of their own
 #:   check-nested     tests in a machine with two NUMA nodes and a real KVM (emulated); not in check
-#:   LAB_KERNEL=FILE  there boots another kernel, such as one that tracks idle pages
+#:   lab              that machine: vmtierd, a guest under KVM that is tiered, and a shell
+#:   LAB_KERNEL=FILE  boots another kernel there, such as one that tracks idle pages
 #:   check-asan       unit tests, sanitized      check-fuzz   fuzzing, FUZZ_SECONDS each
 #:   check-lint       static analysis as tests   check-NAME   all tests with NAME in their path
 #:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
@@ -127,7 +128,13 @@ bench-track: $(PROGRAMS) $(BUILD)/bench/track $(ROM) guest
 bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
 	@$(BUILD)/bench/io
 
+# What there is to see with two NUMA nodes and KVM, on any machine.
+LAB_OPTIONS := $(if $(LAB_KERNEL),-k $(LAB_KERNEL))
+export LAB_KERNEL
+lab: $(PROGRAMS) $(ROM) guest
+	@tests/nested/run-l1 -i $(LAB_OPTIONS) tests/nested/lab
+
 bench-traces: $(PROGRAMS) guest
 	@bench/traces/record.sh
 
-.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn
+.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn lab
