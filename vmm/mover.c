@@ -231,9 +231,9 @@ static uint32_t next_runs(struct vt_move_one *m, uint32_t left, unsigned flags,
         if (done >= ready && done < batch)
             ready = done + batch_ahead(&m[done], batch - done);
         done += carry_run(&m[done], left - done, flags, t, cost);
+        trim(t, SLACK);
     } while (done < batch);
     batch_end();
-    trim(t, SLACK);
     ram_unlock();
     return done;
 }
