@@ -483,21 +483,24 @@ static void test_free(void)
 
 int main(int argc, char **argv)
 {
+    bool is_long = g_getenv("VMTIER_AGENT_LONG") != NULL;
     int status;
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/agent/greeting", test_greeting);
-    if (g_getenv("VMTIER_AGENT_LONG"))  /* before pins, which hold for two minutes */
+    if (is_long) {                      /* before pins, which hold for two minutes */
         g_test_add_func("/agent/hot", test_hot);
-    g_test_add_func("/agent/fresh", test_fresh);
+        g_test_add_func("/agent/fresh", test_fresh);
+    }
     g_test_add_func("/agent/pin", test_pin);
     g_test_add_func("/agent/pin-too-much", test_pin_too_much);
     g_test_add_func("/agent/no-host", test_no_host);
     g_test_add_func("/agent/free", test_free);
-    g_test_add_func("/agent/migration", test_migration);
-    g_test_add_func("/agent/damon", test_damon);
-    if (g_getenv("VMTIER_AGENT_LONG"))
+    if (is_long) {
+        g_test_add_func("/agent/migration", test_migration);
+        g_test_add_func("/agent/damon", test_damon);
         g_test_add_func("/agent/suspend", test_suspend);
+    }
     status = g_test_run();
     agentvm_end();
     return status;
