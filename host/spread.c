@@ -231,8 +231,9 @@ void spread_note(struct spread *s, guint32 granule, bool hot)
 
 void spread_note_full(struct spread *s, guint8 tier, double now)
 {
-    if (tier > 0 && tier < s->tiers && s->tiers > 2)
-        s->full_until[tier] = now + FULL_S;
+    if (tier == 0 || tier >= VT_TIERS || s->tiers <= 2)
+        return;
+    s->full_until[tier] = now + FULL_S;
 }
 
 /* --- bringing everything where it belongs --------------------------------------------------------------------- */
