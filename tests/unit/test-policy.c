@@ -136,15 +136,20 @@ static void carry_out(struct world *w)
     w->most_in_dram = MAX(w->most_in_dram, w->ledger.count[0]);
 }
 
+static void place(struct world *w)
+{
+    plan(w);
+    carry_out(w);
+    w->now += ROUND;
+}
+
 static void run(struct world *w, double seconds)
 {
     double end = w->now + seconds;
 
     while (w->now < end) {
         observe(w);
-        plan(w);
-        carry_out(w);
-        w->now += ROUND;
+        place(w);
     }
 }
 
@@ -475,9 +480,7 @@ static void run_hinted(struct world *w, guint32 first, double seconds)
             if (is_hot(g, first))
                 heat_add(&w->heat, HEAT_HINTS, g, 300 * PERIOD * ROUND, 0);
         }
-        plan(w);
-        carry_out(w);
-        w->now += ROUND;
+        place(w);
     }
 }
 
@@ -499,13 +502,12 @@ static void test_lone_hints(void)
     struct world *w = world_new();
 
     heat_use_samples(&w->heat, false);
-    for (int i = 40; i >= 0; i--, w->now += ROUND) {
+    for (int i = 40; i >= 0; i--) {
         heat_advance(&w->heat, ROUND, 1u << HEAT_PROBES | 1u << HEAT_HINTS);
         for (guint32 g = 0; g < GRANULES; g++)
             heat_add(&w->heat, HEAT_PROBES, g, g < 32 ? 4000 : 0, 8 * ROUND);
         heat_add(&w->heat, HEAT_HINTS, 300, i ? 0 : 2000 * HEAT_HALF_LIFE / M_LN2, 0);
-        plan(w);
-        carry_out(w);
+        place(w);
     }
     g_assert_cmpuint(w->ledger.tier[300], ==, 0);
     world_free(w);
@@ -550,9 +552,7 @@ static void test_lru_once(void)
     for (int i = 0; i < 80; i++) {
         heat_advance(&w->heat, ROUND, 1u << HEAT_SAMPLES);
         sample(w, QUOTA + (guint32)i, 50);
-        plan(w);
-        carry_out(w);
-        w->now += ROUND;
+        place(w);
     }
     g_assert_cmpuint(w->moved, ==, 0);
     world_free(w);
