@@ -120,8 +120,9 @@ static void run_all(struct bench_report *r, bool quick, const char *only)
     for (gsize i = 0; i < G_N_ELEMENTS(key_rows); i++)
         if (!only || atoi(only) == (int)i)
             run_row(r, &key_rows[i], quick);
-    for (gsize i = 0; !quick && !only && i < G_N_ELEMENTS(other_rows); i++)
-        run_row(r, &other_rows[i], quick);
+    for (gsize i = 0; i < G_N_ELEMENTS(other_rows); i++)
+        if (only ? atoi(only) == (int)(G_N_ELEMENTS(key_rows) + i) : !quick)
+            run_row(r, &other_rows[i], quick);
     if (!quick && !only)
         run_matrix(r);
 }
