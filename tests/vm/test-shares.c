@@ -195,6 +195,8 @@ static void test_shares(gconstpointer sharing)
     give_work(&w, 0, 28 * MIB);
     give_work(&w, 2, 8 * MIB);
     judge(&w, "two change places");
+    for (unsigned v = 0; v < G_N_ELEMENTS(w.vm); v++)
+        vm_free(w.vm[v]);
     rig_free(w.rig);
 }
 
