@@ -153,29 +153,30 @@ void diskvm_end(struct diskvm *d)
 
 /* --- what it does --------------------------------------------------------------------------- */
 
-/* Without the fence it may be the kernel's own pages that I/O goes to, and no count comes any more. */
-static bool kernel_is_hit(const struct diskvm *d)
+/* Without the fence I/O may go to pages of the kernel or of a program, and no count comes any more. */
+static bool guest_is_hit(const struct diskvm *d)
 {
-    static const char *const words[] = { "Oops", "BUG:", "Kernel panic", "general protection" };
+    static const char *const words[] = { "Oops", "BUG:", "Kernel panic", "general protection", "Segmentation fault",
+                                         "the workload ended" };
     g_autofree char *text = NULL;
 
     if (!d->console || !g_file_get_contents(d->console, &text, NULL, NULL))
         return false;
     for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
         if (strstr(text, words[i])) {
-            g_test_message("the guest's kernel says '%s'", words[i]);
+            g_test_message("the guest says '%s'", words[i]);
             return true;
         }
     return false;
 }
 
-/* NULL: the guest's kernel was hit. */
+/* NULL: the guest was hit. */
 static char *next_count(struct diskvm *d, const char *prefix)
 {
     double end = lab_deadline(PATIENCE_S);
     char *line;
 
-    while (!(line = guest_wait_line(d->vm->guest, prefix, 1)) && !kernel_is_hit(d))
+    while (!(line = guest_wait_line(d->vm->guest, prefix, 1)) && !guest_is_hit(d))
         if (lab_now() > end)
             g_error("the guest did not say '%s' within %.0f s", prefix, PATIENCE_S * LAB_PATIENCE);
     return line;

@@ -31,7 +31,7 @@ struct diskvm {
     struct pusher *pusher;          /* does not move yet; NULL without a plugin */
     struct vm *vm;
     struct child *nbd;
-    char *console;                  /* without the fence: what the guest's kernel says */
+    char *console;                  /* without the fence: what the guest says */
 };
 
 /* A file of DISK_BYTES with every sector signed, as the guest expects it. */
@@ -43,7 +43,7 @@ bool diskvm_start(struct diskvm *d, const char *name, const struct diskvm_option
 void diskvm_end(struct diskvm *d);              /* asserts that no move has failed */
 
 /*
- * What the guest says of a disk, from now on: "DISK" is /dev/vda, "OTHER" /dev/vdb. Without the fence, a kernel
+ * What the guest says of a disk, from now on: "DISK" is /dev/vda, "OTHER" /dev/vdb. Without the fence, a guest
  * that was hit counts as a bad sector.
  */
 struct disk_count {
