@@ -10,12 +10,9 @@ ETC=/etc/apparmor.d
 LIB=/opt/lib
 BIN=/opt/bin
 PATH=$PATH:/usr/sbin:/sbin
-points=0
 
-point() {
-    points=$((points + 1))
-    echo "$1 $points - $2"
-}
+# shellcheck source=tests/tap
+. tests/tap
 
 skip() {
     echo "1..0 # SKIP $1"
@@ -30,13 +27,13 @@ check() {
         result="not ok"
         sed 's/^/# /' "$dir.log"
     fi
-    point "$result" "$name: compiles"
+    point "$result" "- $name: compiles"
     apparmor_parser --base "$dir" --preprocess "$profile" >"$dir.text" 2>/dev/null
     for rule; do
         if grep -qF -- "$rule" "$dir.text"; then
-            point ok "$name: $rule"
+            point ok "- $name: $rule"
         else
-            point "not ok" "$name: $rule"
+            point "not ok" "- $name: $rule"
         fi
     done
 }

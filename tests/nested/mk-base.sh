@@ -21,6 +21,8 @@ EXTRA='numactl migratepages numastat strace gdb'
 
 # shellcheck source=tests/nested/tree.sh
 . "$HERE/tree.sh"
+# shellcheck source=tests/vm/modules.sh
+. "$HERE/../vm/modules.sh"
 
 die() {
     code=$1
@@ -39,18 +41,10 @@ need() {
 
 up_to_date() {
     [ -s "$BASE" ] &&
-        [ -z "$(find "$HERE/init" "$HERE/tree.sh" "$0" "$KERNEL/version" "$(command -v $QEMU)" \
+        [ -z "$(find "$HERE/init" "$HERE/tree.sh" "$HERE/../vm/modules.sh" "$0" "$KERNEL/version" "$(command -v $QEMU)" \
             -newer "$BASE" 2>/dev/null)" ]
 }
 
-# Print the file of module $1 and of all it depends on.
-module_files() {
-    awk -F: -v name="$1" '
-        { base = $1; sub(/.*\//, "", base); sub(/\.ko.*/, "", base); gsub(/-/, "_", base)
-          if (base == name) print $1 $2 }' "$KERNEL/modules/modules.dep"
-}
-
-# busybox loads no compressed modules, so they are unpacked here and modules.dep is made anew.
 add_modules() {
     local dir=lib/modules/$version module file
 
@@ -59,9 +53,7 @@ add_modules() {
             add "$KERNEL/modules/$file" "$dir/$file"
         done
     done
-    find "$root/$dir" -name '*.ko.xz' -exec xz -d -f {} +
-    cp "$KERNEL"/modules/modules.builtin* "$KERNEL/modules/modules.order" "$root/$dir"
-    depmod -b "$root" "$version"
+    finish_modules "$root"
 }
 
 add_qemu() {

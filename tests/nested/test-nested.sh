@@ -15,12 +15,8 @@ BUILD=${BUILD:-build}
 ALSO='vm/test-numa-move'
 LIMIT=780
 
-points=0
-
-point() {
-    points=$((points + 1))
-    echo "$1 $points $2"
-}
+# shellcheck source=tests/tap
+. tests/tap
 
 die() {
     echo "# $1"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# Sourced: making a root file system for L1, in the directory $root, out of installed files.
+# Sourced: making a root file system for an emulated machine, in the directory $root, out of installed files.
 
 # add FILE [PLACE]: copies it, as it is called here, into the root. What is there stays.
 add() {

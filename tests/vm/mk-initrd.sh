@@ -20,6 +20,9 @@ WORKLOAD=$BUILD/tests/workload
 AGENT=$BUILD/vmtier-agent
 INITRD=$BUILD/cache/initrd.cpio
 
+# shellcheck source=tests/vm/modules.sh
+. "$SRC/modules.sh"
+
 die() {
     code=$1
     shift
@@ -38,7 +41,7 @@ need() {
 
 up_to_date() {
     [ -s "$INITRD" ] && [ -s "$WORKLOAD" ] &&
-        [ -z "$(find "$SRC/guest" "$0" "$KERNEL/version" "$AGENT" -type f -newer "$INITRD" 2>/dev/null)" ]
+        [ -z "$(find "$SRC/guest" "$SRC/modules.sh" "$0" "$KERNEL/version" "$AGENT" -type f -newer "$INITRD" 2>/dev/null)" ]
 }
 
 build_workload() {
@@ -47,15 +50,6 @@ build_workload() {
         -o "$WORKLOAD" "$SRC"/guest/*.c -lm
 }
 
-# Print the file of module $1 (a name without .ko) and of all it depends on.
-module_files() {
-    awk -F: -v name="$1" '
-        { files[$1] = $2; base = $1; sub(/.*\//, "", base); sub(/\.ko.*/, "", base)
-          gsub(/-/, "_", base); if (base == name) wanted = $1 }
-        END { if (wanted) print wanted files[wanted] }' "$KERNEL/modules/modules.dep"
-}
-
-# busybox loads no compressed modules, so they are unpacked here and modules.dep is made anew.
 add_modules() {
     dir=$1/lib/modules/$version
     mkdir -p "$dir"
@@ -70,9 +64,7 @@ add_modules() {
             cp "$KERNEL/modules/$file" "$dir/$file"
         done
     done
-    find "$dir" -name '*.ko.xz' -exec xz -d -f {} +
-    cp "$KERNEL"/modules/modules.builtin* "$KERNEL/modules/modules.order" "$dir"
-    depmod -b "$1" "$version"
+    finish_modules "$1"
 }
 
 need

@@ -19,12 +19,10 @@ SHARE=/usr/share
 FIRMWARE="$SHARE/qemu/kvmvapic.bin $SHARE/seabios/kvmvapic.bin"
 BOOT_TIMEOUT=400
 
-points=0
-
-point() {
-    points=$((points + 1))
-    echo "$1 $points $2"
-}
+# shellcheck source=tests/tap
+. tests/tap
+# shellcheck source=tests/nested/tree.sh
+. tests/nested/tree.sh
 
 # Ends with one failed point, and the log.
 die() {
@@ -33,24 +31,6 @@ die() {
     point "not ok" "/numa-nodes/machine"
     echo "1..$points"
     exit 1
-}
-
-# add FILE [PLACE]: copies it, as it is called here, into the machine's root.
-add() {
-    local to=$root/${2:-$1}
-
-    [ -e "$to" ] && return
-    mkdir -p "$(dirname "$to")" && cp -L "$1" "$to"
-}
-
-# A program and the libraries it is linked with.
-add_program() {
-    local library
-
-    add "$1" "${2:-$1}"
-    while read -r library; do
-        add "$library"
-    done < <(ldd "$1" 2>/dev/null | grep -oE '/[^ ]+\.so[^ ]*')
 }
 
 make_root() {
@@ -143,7 +123,7 @@ mkdir "$root"
 make_root
 {
     cat "$INITRD"
-    (cd "$root" && find . -print0 | cpio --null -o -H newc -R 0:0 --quiet)
+    pack
 } >"$dir/initrd"
 boot >"$dir/console"
 grep -q '^@@ nodes 0-1$' "$dir/console" || die "the machine did not come up with two nodes" "$dir/console"
