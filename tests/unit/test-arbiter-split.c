@@ -9,10 +9,9 @@
  * places, a VM goes, one comes, a guarantee rises. After each change there are ten rounds. From then on, for a
  * minute of rounds, each round is looked at: hits, guarantees, what has moved.
  */
-#include "host/arbiter.h"
+#include "arbiter-load.h"
 
 #include <glib.h>
-#include <math.h>
 #include <string.h>
 
 #define VMS     3u
@@ -46,27 +45,14 @@ static guint vms(const struct world *w)
 
 /* --- loads -------------------------------------------------------------------------------------------- */
 
-static double shape(guint kind, guint i)
-{
-    static const guint tenth = N / 10;
-
-    switch (kind) {
-    case 0:
-        return pow(i + 1, -.99);
-    case 1:
-        return i < tenth ? 9.0 / tenth : 1.0 / (N - tenth);
-    default:
-        return i < N / 2 ? 9 : 1;
-    }
-}
-
 static void load(struct world *w, guint v, guint kind)
 {
+    static const enum load_shape shapes[] = { LOAD_ZIPF, LOAD_TENTH, LOAD_HALVES };
     static const double accesses[] = { 4e6, 1e6, 3e6 };
     double sum = 0;
 
     for (guint i = 0; i < N; i++)
-        sum += w->rate[v][i] = shape(kind, i);
+        sum += w->rate[v][i] = load_shape(shapes[kind], i, N);
     for (guint i = 0; i < N; i++) {
         w->rate[v][i] *= accesses[kind] / sum;
         w->served[v][i + 1] = w->served[v][i] + w->rate[v][i] / accesses[kind];
@@ -76,15 +62,8 @@ static void load(struct world *w, guint v, guint kind)
 
 static void look(struct world *w)
 {
-    for (guint v = 0; v < vms(w); v++) {
-        curve_clear(&w->curve[v]);
-        for (guint i = 0; i < N; i++) {
-            double r = g_rand_double(w->random) + 1e-300, a = 2 * G_PI * g_rand_double(w->random);
-            double gauss = sqrt(-2 * log(r)) * cos(a);
-
-            curve_add(&w->curve[v], GRANULE, w->rate[v][i] * exp(w->noise * gauss - w->noise * w->noise / 2));
-        }
-    }
+    for (guint v = 0; v < vms(w); v++)
+        load_look(&w->curve[v], GRANULE, w->rate[v], N, w->random, w->noise);
 }
 
 static struct share newcomer(const struct curve *curve)

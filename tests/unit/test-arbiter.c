@@ -3,7 +3,7 @@
  * The arbiter: bounds that hold whatever the curves, what the modes are for, and that noise moves
  * nothing to and fro. Four VMs whose loads change places, as in docs/architecture.md.
  */
-#include "host/arbiter.h"
+#include "arbiter-load.h"
 
 #include <glib.h>
 #include <math.h>
@@ -20,43 +20,21 @@ static double rates[VMS][N];        /* hottest first */
 static struct curve curves[VMS];
 static struct share shares[VMS];
 
-static double shape(int kind, guint i)
-{
-    static const guint tenth = N / 10;
-
-    switch (kind) {
-    case 0:
-        return pow(i + 1, -.99);
-    case 1:
-        return i < N / 2 ? 9 : 1;
-    case 2:
-        return 1;
-    default:
-        return i < tenth ? 9.0 / tenth : 1.0 / (N - tenth);
-    }
-}
-
 static void load(int vm, int kind)
 {
     static const double accesses[VMS] = { 20e6, 5e6, 1e6, .2e6 };
     double sum = 0;
 
     for (guint i = 0; i < N; i++)
-        sum += rates[vm][i] = shape(kind, i);
+        sum += rates[vm][i] = load_shape((enum load_shape)kind, i, N);
     for (guint i = 0; i < N; i++)
         rates[vm][i] *= accesses[kind] / sum;
 }
 
 static void look(GRand *r, double noise)
 {
-    for (int v = 0; v < VMS; v++) {
-        curve_clear(&curves[v]);
-        for (guint i = 0; i < N; i++) {
-            double gauss = sqrt(-2 * log(g_rand_double(r) + 1e-300)) * cos(2 * G_PI * g_rand_double(r));
-
-            curve_add(&curves[v], GRANULE, rates[v][i] * exp(noise * gauss - noise * noise / 2));
-        }
-    }
+    for (int v = 0; v < VMS; v++)
+        load_look(&curves[v], GRANULE, rates[v], N, r, noise);
 }
 
 static double served(int v)
