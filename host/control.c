@@ -14,17 +14,14 @@ struct vm *daemon_vm_arg(JsonObject *args, struct daemon *d, GError **error)
     return vm;
 }
 
-static void emit_change(struct vm *vm, const char *event, const char *key, gint64 number,
-                        const char *text)
+void daemon_tell_text(struct daemon *d, const char *event, const char *vm, const char *key, const char *text)
 {
     JsonObject *data = json_object_new();
 
-    json_object_set_string_member(data, "vm", vm->name);
+    json_object_set_string_member(data, "vm", vm);
     if (text)
         json_object_set_string_member(data, key, text);
-    else
-        json_object_set_int_member(data, key, number);
-    daemon_tell(vm->daemon, event, data);
+    daemon_tell(d, event, data);
 }
 
 /* --- queries ------------------------------------------------------------------------------------------- */
@@ -89,7 +86,7 @@ static JsonNode *set_mode(JsonObject *args, gpointer opaque, GError **error)
     g_mutex_lock(&vm->lock);
     vm->want.mode = mode;
     g_mutex_unlock(&vm->lock);
-    emit_change(vm, "VMTIER_MODE_CHANGED", "mode", 0, vm_mode_name(mode));
+    daemon_tell_text(vm->daemon, "VMTIER_MODE_CHANGED", vm->name, "mode", vm_mode_name(mode));
     return NULL;
 }
 
@@ -97,6 +94,7 @@ static JsonNode *set_rate(JsonObject *args, gpointer opaque, GError **error)
 {
     gint64 rate = json_object_get_int_member(args, "bytes_per_s");
     struct vm *vm = daemon_vm_arg(args, opaque, error);
+    JsonObject *data;
 
     if (!vm)
         return NULL;
@@ -105,7 +103,10 @@ static JsonNode *set_rate(JsonObject *args, gpointer opaque, GError **error)
     g_mutex_lock(&vm->lock);
     vm->want.rate = (guint64)rate;
     g_mutex_unlock(&vm->lock);
-    emit_change(vm, "VMTIER_RATE_CHANGED", "bytes_per_s", rate, NULL);
+    data = json_object_new();
+    json_object_set_string_member(data, "vm", vm->name);
+    json_object_set_int_member(data, "bytes_per_s", rate);
+    daemon_tell(vm->daemon, "VMTIER_RATE_CHANGED", data);
     return NULL;
 }
 

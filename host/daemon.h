@@ -52,6 +52,9 @@ void daemon_forget(struct daemon *d, struct vm *vm);
 /* Emits an event with {"vm": name, "reason": text or absent}. Any thread. */
 void daemon_emit(struct daemon *d, const char *event, const char *vm, const char *text);
 
+/* The same with another key than "reason". */
+void daemon_tell_text(struct daemon *d, const char *event, const char *vm, const char *key, const char *text);
+
 /* The same with other data (taken). */
 void daemon_tell(struct daemon *d, const char *event, JsonObject *data);
 

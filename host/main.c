@@ -73,12 +73,7 @@ void daemon_tell(struct daemon *d, const char *event, JsonObject *data)
 
 void daemon_emit(struct daemon *d, const char *event, const char *vm, const char *text)
 {
-    JsonObject *data = json_object_new();
-
-    json_object_set_string_member(data, "vm", vm);
-    if (text)
-        json_object_set_string_member(data, "reason", text);
-    daemon_tell(d, event, data);
+    daemon_tell_text(d, event, vm, "reason", text);
 }
 
 /* --- options ---------------------------------------------------------------------------------------------- */

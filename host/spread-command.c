@@ -9,12 +9,8 @@
 
 static void tell(struct vm *vm, const char *event, const char *key, const char *text)
 {
-    JsonObject *data = json_object_new();
-
-    json_object_set_string_member(data, "vm", vm->name);
-    json_object_set_string_member(data, key, text);
     g_message("%s: %s: %s", vm->name, event, text);
-    daemon_tell(vm->daemon, event, data);
+    daemon_tell_text(vm->daemon, event, vm->name, key, text);
 }
 
 /* --- interleave ------------------------------------------------------------------------------------------ */
