@@ -162,6 +162,12 @@ void fmt_table_add(struct fmt_table *table, char *cell)
     g_ptr_array_add(table->cells, cell);
 }
 
+void fmt_table_pair(struct fmt_table *table, const char *key, char *value)
+{
+    fmt_table_add(table, g_strdup(key));
+    fmt_table_add(table, value);
+}
+
 static glong column_width(const struct fmt_table *table, unsigned column)
 {
     glong width = 0;

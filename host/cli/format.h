@@ -35,6 +35,7 @@ struct fmt_table {
 
 void fmt_table_init(struct fmt_table *table, unsigned columns);
 void fmt_table_add(struct fmt_table *table, char *cell /* take */);
+void fmt_table_pair(struct fmt_table *table, const char *key, char *value /* take */);     /* a row of two */
 
 /* Appends the table with `indent` spaces before each row, and empties it. */
 void fmt_table_print(struct fmt_table *table, unsigned indent, GString *out);

@@ -17,12 +17,6 @@ static const struct {
     { "dropped_ranges", "ranges too many" },
 };
 
-static void pair(struct fmt_table *table, const char *key, char *value /* take */)
-{
-    fmt_table_add(table, g_strdup(key));
-    fmt_table_add(table, value);
-}
-
 static char *features_of(JsonObject *agent)
 {
     g_autoptr(GString) text = g_string_new(NULL);
@@ -104,12 +98,12 @@ void view_agent(JsonObject *vm, struct fmt_table *table)
     if (!agent) {
         return;
     }
-    pair(table, "agent", who(agent));
+    fmt_table_pair(table, "agent", who(agent));
     if (js_int(agent, "frames") || js_int(agent, "garbage_bytes")) {
-        pair(table, "", came(agent));
+        fmt_table_pair(table, "", came(agent));
     }
     if (js_bool(agent, "speaks")) {
-        pair(table, "", hints(agent));
-        pair(table, "", pins(agent));
+        fmt_table_pair(table, "", hints(agent));
+        fmt_table_pair(table, "", pins(agent));
     }
 }

@@ -238,12 +238,6 @@ void view_sources(JsonArray *sources, GString *out)
     fmt_table_print(&table, 2, out);
 }
 
-static void pair(struct fmt_table *table, const char *key, char *value /* take */)
-{
-    fmt_table_add(table, g_strdup(key));
-    fmt_table_add(table, value);
-}
-
 static char *quota_text(JsonObject *vm)
 {
     g_autofree char *max = size_of(js_obj(vm, "quota"), "max_bytes");
@@ -346,10 +340,10 @@ static void spread_pairs(struct fmt_table *table, JsonObject *vm)
     char *interleave = view_interleave(vm);
 
     if (interleave) {
-        pair(table, "interleave", interleave);
+        fmt_table_pair(table, "interleave", interleave);
     }
     for (guint i = 0; i < js_len(pins); i++) {
-        pair(table, "pin", view_pin(js_at(pins, i)));
+        fmt_table_pair(table, "pin", view_pin(js_at(pins, i)));
     }
 }
 
@@ -361,7 +355,7 @@ static void slot_pairs(struct fmt_table *table, JsonObject *vm)
         JsonObject *slot = js_at(slots, i);
         g_autofree char *size = size_of(slot, "size"), *block = fmt_safe(js_str(slot, "block"));
 
-        pair(table, i ? "" : "memory",
+        fmt_table_pair(table, i ? "" : "memory",
              g_strdup_printf("0x%" G_GINT64_MODIFIER "x, %s: %s + 0x%" G_GINT64_MODIFIER "x",
                              (guint64)js_int(slot, "gpa"), size, block,
                              (guint64)js_int(slot, "offset")));
@@ -394,7 +388,7 @@ static void backing_pairs(struct fmt_table *table, JsonObject *vm)
             g_autofree char *text = backing_text(js_at(tiers, t));
             g_autofree char *name = fmt_safe(js_str(js_at(tiers, t), "name"));
 
-            pair(table, key, g_strdup_printf("%s, %s: %s", block, name, text));
+            fmt_table_pair(table, key, g_strdup_printf("%s, %s: %s", block, name, text));
         }
     }
 }
@@ -416,20 +410,20 @@ static void vm_pairs(struct fmt_table *table, JsonObject *vm)
 {
     const char *last = js_str(js_obj(vm, "moves"), "last_error");
 
-    pair(table, "QEMU", qemu_text(vm));
-    pair(table, "RAM", ram_text(vm));
+    fmt_table_pair(table, "QEMU", qemu_text(vm));
+    fmt_table_pair(table, "RAM", ram_text(vm));
     backing_pairs(table, vm);
     slot_pairs(table, vm);
-    pair(table, "quota", quota_text(vm));
+    fmt_table_pair(table, "quota", quota_text(vm));
     tier_pairs(table, vm);
     spread_pairs(table, vm);
-    pair(table, "hit ratio", hit_text(vm));
-    pair(table, "moves", moves_text(vm));
+    fmt_table_pair(table, "hit ratio", hit_text(vm));
+    fmt_table_pair(table, "moves", moves_text(vm));
     if (last) {
-        pair(table, "last error", fmt_safe(last));
+        fmt_table_pair(table, "last error", fmt_safe(last));
     }
-    pair(table, "rate limit", rate_text(vm));
-    pair(table, "rounds", rounds_text(vm));
+    fmt_table_pair(table, "rate limit", rate_text(vm));
+    fmt_table_pair(table, "rounds", rounds_text(vm));
     view_agent(vm, table);
 }
 
