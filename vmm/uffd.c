@@ -26,11 +26,6 @@
 
 static int context = -1;
 
-bool uffd_ready(void)
-{
-    return context >= 0;
-}
-
 bool uffd_owns(int fd)
 {
     return fd >= 0 && fd == context;

@@ -15,7 +15,6 @@
  * page becomes an MMIO access and is lost. Once; a second call does nothing.
  */
 int uffd_open(int device, struct vt_err *err);
-bool uffd_ready(void);
 bool uffd_owns(int fd);         /* is it that context? */
 
 /* Each returns 0 or a negative errno. */

@@ -2,7 +2,6 @@
 /* See nested.h. */
 #include "nested.h"
 
-#include <numaif.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -67,16 +66,6 @@ struct rig *nested_rom(const char *name, const char *config, struct vm_options o
     return rig;
 }
 
-struct rig *nested_linux(const char *name, const char *config, struct vm_options o)
-{
-    struct rig *rig = nested_daemon(name, config);
-
-    rig->vm = nested_vm(rig, "vm", o);
-    g_free(guest_expect(rig->vm->guest, "VMT READY", TIMEOUT));
-    nested_wait_known(rig);
-    return rig;
-}
-
 /* --- orders ------------------------------------------------------------------------------------- */
 
 void nested_set_mode(struct rig *rig, const char *mode)
@@ -129,60 +118,6 @@ struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram)
         if (start >= vm->ram_at && start < vm->ram_at + ram)
             add_nodes(*line, &pages);
     }
-    return pages;
-}
-
-/* The node of each of `n` pages from an address on; negative: it is not there. */
-static void nodes_of(pid_t pid, uint64_t hva, unsigned n, int *node)
-{
-    g_autofree void **at = g_new(void *, n);
-
-    for (unsigned i = 0; i < n; i++)
-        at[i] = (void *)(uintptr_t)(hva + (uint64_t)i * PAGE);      /* NOLINT(performance-no-int-to-ptr) */
-    g_assert_cmpint(move_pages((int)pid, n, at, NULL, node, 0), ==, 0);
-}
-
-/* Adds a granule's pages; how many of them are not on the tier's node. */
-static unsigned count_granule(struct vm *vm, uint64_t hva, unsigned n, gint64 tier,
-                              struct nested_pages *pages)
-{
-    g_autofree int *node = g_new(int, n);
-    unsigned wrong = 0;
-
-    nodes_of(vm->qemu->pid, hva, n, node);
-    for (unsigned i = 0; i < n; i++) {
-        if (node[i] < 0)
-            continue;
-        g_assert_cmpint(node[i], <, 2);
-        pages->on[node[i]]++;
-        wrong += node[i] != tier;
-    }
-    return wrong;
-}
-
-struct nested_pages nested_check_ledger(struct rig *rig, uint64_t ram)
-{
-    struct nested_pages pages = { 0 }, maps;
-    unsigned wrong = 0;
-
-    json_node_unref(qmp_ok(rig->vm->qmp, "stop", NULL));
-    nested_wait_rounds(rig, 2);
-    g_autoptr(JsonObject) map = ask(rig->daemon->qmp, "query-vmtier-heatmap", "{\"vm\":\"vm\"}");
-    uint64_t granule = (uint64_t)json_int(map, "granule_bytes");
-    JsonArray *tier = json_object_get_array_member(map, "tier");
-
-    g_assert_cmpuint(json_array_get_length(tier), >=, ram / granule);
-    for (guint g = 0; g < ram / granule; g++)
-        wrong += count_granule(rig->vm, rig->vm->ram_at + g * granule, (unsigned)(granule / PAGE),
-                               json_array_get_int_element(tier, g), &pages);
-    maps = nested_numa_maps(rig->vm, ram);
-    json_node_unref(qmp_ok(rig->vm->qmp, "cont", NULL));
-    g_test_message("pages on node 0: %" PRIu64 ", on node 1: %" PRIu64 " (numa_maps: %" PRIu64 ", %" PRIu64
-                   "), on a node that the ledger does not say: %u", pages.on[0], pages.on[1], maps.on[0],
-                   maps.on[1], wrong);
-    g_assert_cmpuint(wrong, ==, 0);
-    g_assert_cmpuint(maps.on[0], ==, pages.on[0]);
-    g_assert_cmpuint(maps.on[1], ==, pages.on[1]);
     return pages;
 }
 

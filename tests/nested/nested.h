@@ -17,10 +17,8 @@ struct rig *nested_daemon(const char *name, const char *config);
 /* A QEMU under KVM, up to its monitor; plugin "": without the plugin. The second with the test ROM, 64M. */
 struct vm *nested_vm(struct rig *rig, const char *name, struct vm_options o);
 struct vm *nested_rom_vm(struct rig *rig, const char *name, struct vm_options o);
-/* A daemon with this configuration, and a VM "vm" that runs the test ROM, or Linux up to its workload's first
- * word; the ROM is there at once, Linux takes an emulated machine a while. */
+/* A daemon with this configuration, and a VM "vm" that runs the test ROM. */
 struct rig *nested_rom(const char *name, const char *config, struct vm_options o);
-struct rig *nested_linux(const char *name, const char *config, struct vm_options o);
 
 void nested_wait_known(struct rig *rig);             /* the daemon has "vm" and its memory */
 void nested_set_mode(struct rig *rig, const char *mode);
@@ -35,11 +33,6 @@ struct nested_pages {
 
 /* By /proc/PID/numa_maps, of the RAM that begins at vm->ram_at. */
 struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram);
-/*
- * Asserts that every page that is there is on the node of the tier which the daemon's ledger has for its
- * granule, and that numa_maps tells the same; the guest stands still for the look. Nothing may be moving.
- */
-struct nested_pages nested_check_ledger(struct rig *rig, uint64_t ram);
 
 /*
  * The ROM counts up a word in each page of RAM, round after round, until it is looked whether all are right:
