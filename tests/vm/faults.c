@@ -21,7 +21,7 @@ struct faults {
     GMutex lock;                        /* what follows */
     GCond changed;
     GHashTable *counts;                 /* point -> how often */
-    const char *point, *thread_name;    /* waited for */
+    const char *point, *thread_name;    /* expected */
     int held;                           /* the connection, or -1 */
 };
 
@@ -157,18 +157,23 @@ unsigned faults_count(struct faults *f, const char *point)
     return n;
 }
 
-bool faults_wait(struct faults *f, const char *point, const char *thread, double timeout)
+void faults_expect(struct faults *f, const char *point, const char *thread)
+{
+    g_mutex_lock(&f->lock);
+    f->point = point;
+    f->thread_name = thread;
+    g_mutex_unlock(&f->lock);
+}
+
+bool faults_wait(struct faults *f, double timeout)
 {
     gint64 end = g_get_monotonic_time() + (gint64)(timeout * 1e6);
     bool came;
 
     g_mutex_lock(&f->lock);
-    f->point = point;
-    f->thread_name = thread;
     while (f->held < 0 && g_cond_wait_until(&f->changed, &f->lock, end))
         ;
     came = f->held >= 0;
-    f->point = NULL;
     g_mutex_unlock(&f->lock);
     return came;
 }

@@ -5,7 +5,7 @@
  *
  * All processes follow one file of rules, which may change at any time; points of the daemon are
  * never passed by QEMU and the other way round. A process that is to pause at a point goes on at once
- * unless the test waits for just that point.
+ * unless the test expects it at just that point.
  */
 #ifndef VT_TEST_FAULTS_H
 #define VT_TEST_FAULTS_H
@@ -25,10 +25,11 @@ void faults_set(struct faults *faults, const char *rules);
 unsigned faults_count(struct faults *faults, const char *point);
 
 /*
- * Waits until `point` acts, in a thread with this name (NULL: any). A process that pauses there does
- * so until faults_go_on(). False: it did not within the time.
+ * From now on the first process that pauses at `point`, in a thread with this name (NULL: any), stays there
+ * until faults_go_on(). Before faults_set(): it may be there at once, and once only.
  */
-bool faults_wait(struct faults *faults, const char *point, const char *thread, double timeout);
+void faults_expect(struct faults *faults, const char *point, const char *thread);
+bool faults_wait(struct faults *faults, double timeout);    /* Is it there, or does it come in time? */
 void faults_go_on(struct faults *faults);
 
 #endif

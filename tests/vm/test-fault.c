@@ -158,12 +158,12 @@ static void sweep_guest(void)
     g_assert_cmpuint(guest_sweep(guest->vm->guest, 60), ==, 0);
 }
 
-/* Waits until the point acts, while moves are asked for again and again. */
-static void wait_for_hit(const char *point, unsigned nth, const char *thread)
+/* Waits until the point that is expected acts, while moves are asked for again and again. */
+static void wait_for_hit(const char *point, unsigned nth)
 {
     double end = lab_deadline(HIT_S + nth);
 
-    while (!faults_wait(faults, point, thread, 0.3)) {
+    while (!faults_wait(faults, 0.3)) {
         if (lab_now() > end)
             g_error("%s: never came to pass", point);
         ask_for_moves();
@@ -208,8 +208,9 @@ static void die_at_step(guint which)
     struct stir *stir = stir_start(guest);
 
     start_gap();
+    faults_expect(faults, point, strcmp(point, "survey") != 0 ? LINK : NULL);
     faults_set(faults, rules);
-    wait_for_hit(point, nth, strcmp(point, "survey") != 0 ? LINK : NULL);
+    wait_for_hit(point, nth);
     daemon_kill(guest->daemon);
     faults_set(faults, "");
     faults_go_on(faults);
