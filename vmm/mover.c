@@ -10,8 +10,12 @@
  * longer than the rate has in 20 ms: nothing is ever moved in a burst.
  *
  * Memory. What runs leave behind is spare; a list's later runs take it as their destination. At the
- * end of a list, and whenever it grows past SLACK, the surplus over `keep` is given back. SLACK is
- * small: memory that was just copied from is in the caches, and so is the next run's if it gets it.
+ * end of a list the surplus over `keep` is given back; before, what there was when the list began may
+ * wait for it: for each granule that arrives in a tier, a granule's worth less. So neither counts as
+ * memory of that tier for longer than it has to, and a run that has to make memory, as what is spare is
+ * another block's, gives as much of that back first. What grows past this by SLACK is given back at
+ * once. SLACK is small: memory that was just copied from is in the caches, and so is the next run's if
+ * it gets it.
  */
 #include "vmm/mover.h"
 #include "common/clock.h"
@@ -30,7 +34,7 @@
 
 #define HOLD_NS    400000u              /* what a run may take from protection to wake-up */
 #define RUN_MOST   (8ull << 20)         /* longest run by itself */
-#define SLACK      (1ull << 20)         /* spare bytes over `keep` while a list is under way */
+#define SLACK      (1ull << 20)         /* spare bytes over what may stay while a list is under way */
 #define PACE_SPAN  50                   /* a run moves no more than 1/50 s of the rate */
 
 static struct {
@@ -74,6 +78,14 @@ void mover_get_tuning(struct mover_tuning *t)
 }
 
 /* --- one run -------------------------------------------------------------------------------------- */
+
+/* A list under way. */
+struct list {
+    struct mover_tuning t;
+    unsigned flags;
+    struct mover_cost *cost;
+    uint64_t spare_most[VT_TIERS];      /* bytes of spare memory that may stay for now, SLACK apart */
+};
 
 static enum vt_status admissible(const struct vt_move_one *m, const struct ram_block *b)
 {
@@ -122,7 +134,26 @@ static void note_window(const struct run *r)
         window_ns_per_mib = was ? was - was / 8 + now / 8 : now;
 }
 
-static enum vt_status move_run(struct run *r, struct mover_cost *cost)
+/* The memory that the run makes goes from what is spare in its tier, if it may. */
+static void make_room(const struct run *r, const struct list *l)
+{
+    uint64_t spare = pool_spare(r->to), keep = l->t.keep[r->to], made = 0;
+
+    for (uint32_t p = 0; p < r->n_pieces; p++)
+        made += r->piece[p].spare ? 0 : r->piece[p].length;
+    if (made && spare > keep)
+        pool_trim(r->to, spare - keep > made ? spare - made : keep);
+}
+
+/* What has arrived in a tier has had its share of what was spare there. */
+static void note_arrived(const struct run *r, struct list *l)
+{
+    uint64_t *most = &l->spare_most[r->to], bytes = r->arrived * ram_granule();
+
+    *most = *most > l->t.keep[r->to] + bytes ? *most - bytes : l->t.keep[r->to];
+}
+
+static enum vt_status move_run(struct run *r, struct list *l)
 {
     enum vt_status st;
 
@@ -130,10 +161,12 @@ static enum vt_status move_run(struct run *r, struct mover_cost *cost)
         return VT_ST_LIMIT;
     if (!run_prepare(r, maps_scarce()))
         return VT_ST_NOMEM;
+    make_room(r, l);
     st = run_carry_out(r);
     note_window(r);
-    cost->pages += r->pages;
-    cost->cpu_ns += r->helpers_ns;
+    note_arrived(r, l);
+    l->cost->pages += r->pages;
+    l->cost->cpu_ns += r->helpers_ns;
     stats.runs++;
     return st;
 }
@@ -149,8 +182,7 @@ static void answer(struct vt_move_one *m, uint32_t n, uint32_t arrived, enum vt_
 }
 
 /* Carries out the first run of the list; returns how many moves it covered. Under ram_lock(). */
-static uint32_t carry_run(struct vt_move_one *m, uint32_t left, unsigned flags,
-                          const struct mover_tuning *t, struct mover_cost *cost)
+static uint32_t carry_run(struct vt_move_one *m, uint32_t left, struct list *l)
 {
     struct ram_block *b = ram_block_of(m->granule);
     enum vt_status st = admissible(m, b);
@@ -160,9 +192,9 @@ static uint32_t carry_run(struct vt_move_one *m, uint32_t left, unsigned flags,
     run_start(&r, b, m->granule, m->tier);
     if (st == VT_ST_OK) {
         r.from = ram_tier[m->granule];
-        r.bare = flags & MOVER_FRESH && b->fresh;
-        r.through_caches = t->through_caches;
-        longest = longest_run(t);
+        r.bare = l->flags & MOVER_FRESH && b->fresh;
+        r.through_caches = l->t.through_caches;
+        longest = longest_run(&l->t);
         most = r.bare ? b->count : longest;
         while (n < left && n < most && continues(m, &m[n], n, b))
             n++;
@@ -170,7 +202,7 @@ static uint32_t carry_run(struct vt_move_one *m, uint32_t left, unsigned flags,
             n = limit_bare(b, m->granule, n, longest);
         r.n = n;
         if (r.from != r.to)
-            st = move_run(&r, cost);
+            st = move_run(&r, l);
         n = r.n ? r.n : n;
     }
     answer(m, n, r.arrived, st, b);
@@ -196,14 +228,29 @@ static void pay(uint64_t bytes, uint64_t rate)
     due_ns = (due_ns > now ? due_ns : now) + bytes * 1000000000u / rate;
 }
 
-static void trim(const struct mover_tuning *t, uint64_t slack)
+/* Under ram_lock(). true: there may be more. */
+static bool trim(const uint64_t most[VT_TIERS], uint64_t slack)
 {
-    uint64_t start = clock_ns(CLOCK_MONOTONIC);
+    uint64_t start = clock_ns(CLOCK_MONOTONIC), done = 0;
 
     for (unsigned tier = 0; tier < VT_TIERS; tier++)
-        if (pool_spare(tier) > t->keep[tier] + slack)
-            pool_trim(tier, t->keep[tier]);
+        if (pool_spare(tier) > most[tier] + slack)
+            done += pool_trim(tier, most[tier]);
     run_add_step(STEP_PUNCH, clock_ns(CLOCK_MONOTONIC) - start);
+    return done > 0;
+}
+
+/* However much it is, nobody waits for all of it. */
+static void trim_all(const uint64_t most[VT_TIERS])
+{
+    bool more = true;
+
+    while (more) {
+        ram_lock();
+        more = trim(most, 0);
+        ram_unlock();
+        ram_give_way();
+    }
 }
 
 static void refuse_one(struct vt_move_one *m)
@@ -217,31 +264,29 @@ static void refuse_one(struct vt_move_one *m)
  * One run under the lock, or a batch of short ones. Once more: who froze it relies on nothing moving
  * afterwards.
  */
-static uint32_t next_runs(struct vt_move_one *m, uint32_t left, unsigned flags,
-                          const struct mover_tuning *t, struct mover_cost *cost)
+static uint32_t next_runs(struct vt_move_one *m, uint32_t left, struct list *l)
 {
     uint32_t batch = 0, ready = 0, done = 0;
 
     ram_lock();
-    if (!mover_is_frozen() && !(flags & MOVER_FRESH))
-        batch = batch_begin(m, left, t->rate ? t->rate / PACE_SPAN : UINT64_MAX);
+    if (!mover_is_frozen() && !(l->flags & MOVER_FRESH))
+        batch = batch_begin(m, left, l->t.rate ? l->t.rate / PACE_SPAN : UINT64_MAX);
     do {
         if (mover_is_frozen())
             break;
         if (done >= ready && done < batch)
             ready = done + batch_ahead(&m[done], batch - done);
-        done += carry_run(&m[done], left - done, flags, t, cost);
-        trim(t, SLACK);
+        done += carry_run(&m[done], left - done, l);
+        trim(l->spare_most, SLACK);
     } while (done < batch);
     batch_end();
     ram_unlock();
     return done;
 }
 
-static void carry_list(struct vt_move_one *moves, uint32_t n, unsigned flags,
-                       const struct mover_tuning *t, struct mover_cost *cost)
+static void carry_list(struct vt_move_one *moves, uint32_t n, struct list *l)
 {
-    bool paced = t->rate && flags & MOVER_PACED;
+    bool paced = l->t.rate && l->flags & MOVER_PACED;
 
     for (uint32_t i = 0; i < n;) {
         uint32_t done;
@@ -252,9 +297,9 @@ static void carry_list(struct vt_move_one *moves, uint32_t n, unsigned flags,
         }
         if (paced)
             wait_until_due();
-        done = next_runs(&moves[i], n - i, flags, t, cost);
+        done = next_runs(&moves[i], n - i, l);
         if (paced)
-            pay(done * ram_granule(), t->rate);
+            pay(done * ram_granule(), l->t.rate);
         i += done;
         ram_give_way();
     }
@@ -264,16 +309,19 @@ void mover_carry_out(struct vt_move_one *moves, uint32_t n, unsigned flags,
                      struct mover_cost *cost)
 {
     uint64_t start = cpu_ns();
-    struct mover_tuning t;
+    struct list l = { .flags = flags, .cost = cost };
 
-    mover_get_tuning(&t);
+    mover_get_tuning(&l.t);
     if (flags & MOVER_TIDY)
-        memset(t.keep, 0, sizeof(t.keep));
+        memset(l.t.keep, 0, sizeof(l.t.keep));
+    for (unsigned tier = 0; tier < VT_TIERS; tier++) {
+        uint64_t spare = pool_spare(tier);
+
+        l.spare_most[tier] = spare > l.t.keep[tier] ? spare : l.t.keep[tier];
+    }
     *cost = (struct mover_cost){ 0 };
-    carry_list(moves, n, flags, &t, cost);
-    ram_lock();
-    trim(&t, 0);
-    ram_unlock();
+    carry_list(moves, n, &l);
+    trim_all(l.t.keep);
     cost->cpu_ns += cpu_ns() - start;
     stats.pages += cost->pages;
     stats.cpu_ns += cost->cpu_ns;
@@ -284,9 +332,7 @@ void mover_give_back(void)
     static const struct mover_tuning none;
 
     mover_set_tuning(&none);
-    ram_lock();
-    trim(&none, 0);
-    ram_unlock();
+    trim_all(none.keep);
 }
 
 int mover_watch(struct ram_block *b, struct vt_err *err)

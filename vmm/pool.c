@@ -372,29 +372,36 @@ void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n)
 }
 
 /* From the end of the list, where there is least to move up. */
-static void trim_block(struct ram_block *b, unsigned tier, uint64_t bytes)
+static uint64_t trim_block(struct ram_block *b, unsigned tier, uint64_t bytes, uint64_t most)
 {
     struct pool *p = b->pool[tier];
+    uint64_t done = 0;
 
-    while (p->n && pool_spare(tier) > bytes) {
+    while (p->n && done < most && pool_spare(tier) > bytes) {
         struct range *last = &p->spare[p->n - 1], r = *last;
-        uint64_t over = (pool_spare(tier) - bytes + ram_granule() - 1) / ram_granule();
+        uint64_t over = pool_spare(tier) - bytes, slots;
 
-        if (over < r.n)
-            r = (struct range){ r.first + r.n - (uint32_t)over, (uint32_t)over };
+        slots = ((over < most - done ? over : most - done) + ram_granule() - 1) / ram_granule();
+        if (slots < r.n)
+            r = (struct range){ r.first + r.n - (uint32_t)slots, (uint32_t)slots };
         punch(b, tier, r, STALE);
         last->n -= r.n;
         p->n -= last->n == 0;
         atomic_fetch_sub(&spare_bytes[tier], r.n * ram_granule());
+        done += r.n * ram_granule();
     }
+    return done;
 }
 
-void pool_trim(unsigned tier, uint64_t bytes)
+uint64_t pool_trim(unsigned tier, uint64_t bytes)
 {
+    uint64_t done = 0;
+
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
         if (b->used && b->pool[tier])
             punch_stale(b, tier);
-    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS && done < POOL_TRIM_MOST; b++)
         if (b->used && b->pool[tier] && pool_spare(tier) > bytes)
-            trim_block(b, tier, bytes);
+            done += trim_block(b, tier, bytes, POOL_TRIM_MOST - done);
+    return done;
 }

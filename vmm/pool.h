@@ -54,8 +54,13 @@ void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
 bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
 void pool_note_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped);
 
-/* Punches spare slots of a tier, neighbours together, until no more than `bytes` are left. */
-void pool_trim(unsigned tier, uint64_t bytes);
+/*
+ * Punches spare slots of a tier, neighbours together, until no more than `bytes` are left, but no more than
+ * POOL_TRIM_MOST of them: who wants ram_lock() meanwhile may be the main loop, with all of the guest waiting.
+ * Returns how many bytes it was; 0: there is nothing more to do now.
+ */
+#define POOL_TRIM_MOST (8ull << 20)
+uint64_t pool_trim(unsigned tier, uint64_t bytes);
 
 /* Bytes in spare slots of a tier, of all blocks. Any time, any thread. */
 uint64_t pool_spare(unsigned tier);

@@ -59,7 +59,13 @@ static uint32_t bring_home(struct ram_block *b, uint32_t g)
 /* The block may go whenever the lock is not held, and another one may take its entry. */
 static bool still_there(const struct ram_block *b, uint32_t first)
 {
-    return b->used && b->first == first && b->present && b->watched;
+    return b->used && b->first == first && b->present;
+}
+
+/* One that is lent to QEMU's own userfaultfd cannot come home now. */
+static bool can_come(const struct ram_block *b, uint32_t first)
+{
+    return still_there(b, first) && b->watched;
 }
 
 static uint32_t retreat_block(struct ram_block *b)
@@ -69,7 +75,7 @@ static uint32_t retreat_block(struct ram_block *b)
     ram_lock();
     first = b->first;
     end = still_there(b, first) ? first + b->count : first;
-    for (uint32_t g = first; g < end && still_there(b, first);) {
+    for (uint32_t g = first; g < end && can_come(b, first);) {
         g += bring_home(b, g);
         pool_trim(0, RUN_BYTES);
         ram_unlock();
@@ -82,15 +88,25 @@ static uint32_t retreat_block(struct ram_block *b)
     return left;
 }
 
+static void give_back(unsigned tier)
+{
+    bool more = true;
+
+    while (more) {
+        ram_lock();
+        more = pool_trim(tier, 0) > 0;
+        ram_unlock();
+        ram_give_way();
+    }
+}
+
 uint32_t mover_retreat(void)
 {
     uint32_t left = 0;
 
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
         left += retreat_block(b);
-    ram_lock();
     for (unsigned tier = 0; tier < VT_TIERS; tier++)
-        pool_trim(tier, 0);
-    ram_unlock();
+        give_back(tier);
     return left;
 }

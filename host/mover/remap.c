@@ -57,7 +57,8 @@ static bool matches(const struct vm *vm, const struct vt_move_one *asked,
     return true;
 }
 
-static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, bool fresh,
+/* `coming`: granules that later batches of the list bring to dram, into what is spare there. */
+static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, guint32 coming, bool fresh,
                       struct vt_err *err)
 {
     struct vt_move_list *m = &vm->out.move;
@@ -70,6 +71,7 @@ static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, bool 
     m->rate = fresh ? 0 : vm->now.rate;
     for (guint t = 0; t < VT_TIERS; t++)
         m->spare[t] = fresh ? 0 : vm->spare_most[t];
+    m->spare[0] += fresh ? 0 : coming * vm->config.granule;
     memcpy(m->move, moves, n * sizeof(m->move[0]));
     rc = vm_send(vm, err);
     if (!rc)
@@ -90,17 +92,29 @@ static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, bool 
     return 0;
 }
 
+static guint32 count_promotions(const struct vt_move_one *moves, guint32 n)
+{
+    guint32 coming = 0;
+
+    for (guint32 i = 0; i < n; i++)
+        coming += moves[i].tier == 0;
+    return coming;
+}
+
 static int carry_out(struct vm *vm, struct vt_move_one *moves, guint32 n, bool fresh,
                      struct vt_err *err)
 {
     const guint32 most = fresh ? wire_room(sizeof(struct vt_move_list), sizeof(*moves)) : BATCH;
     int rc = 0;
 
-    for (guint32 done = 0; !rc && done < n; done += most)
-        rc = send_batch(vm, moves + done, MIN(n - done, most), fresh, err);
+    for (guint32 done = 0, now; !rc && done < n; done += now) {
+        now = MIN(n - done, most);
+        rc = send_batch(vm, moves + done, now, count_promotions(moves + done + now, n - done - now),
+                        fresh, err);
+    }
     /* Spare dram that the moves before this list left for it. */
     if (!rc && vm->stats.spare_bytes[0] > vm->spare_most[0])
-        rc = send_batch(vm, moves, 0, fresh, err);
+        rc = send_batch(vm, moves, 0, 0, fresh, err);
     return rc;
 }
 
