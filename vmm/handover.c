@@ -50,20 +50,21 @@ static bool announced;          /* main loop */
 
 /* --- home ------------------------------------------------------------------------------------------ */
 
+/* Of what the guest sees: a block that is unplugged is not migrated. */
 static uint64_t bytes_away(void)
 {
     uint64_t bytes = 0;
 
     ram_lock();
     for (const struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
-        for (uint32_t g = b->first; b->used && g < b->first + b->count; g++)
+        for (uint32_t g = b->first; b->used && b->present && g < b->first + b->count; g++)
             bytes += ram_tier[g] || ram_slot[g] != g - b->first ? ram_length(b, g) : 0;
     ram_unlock();
     return bytes;
 }
 
 /* All that is away, or as much as can be now. Any thread; takes as long as copying it takes. */
-static bool bring_home(void)
+static void bring_home(void)
 {
     bool done = mover_retreat() == 0;
 
@@ -72,7 +73,6 @@ static bool bring_home(void)
     ram_unlock();
     atomic_store(&home, done);
     link_notify();
-    return done;
 }
 
 /* --- the main loop's part ---------------------------------------------------------------------------- */
@@ -140,15 +140,23 @@ static void look_now(void)
     look_soon();
 }
 
+/*
+ * `home` is the thread's, and may be of an earlier hold; what is away is counted, as the other QEMU would read
+ * something else there.
+ */
 static int before_migration(struct vt_err *err)
 {
     uint64_t away;
 
     look();
-    if (!letgo_has(LETGO_HANDOVER) || atomic_load(&home))
+    if (!letgo_has(LETGO_HANDOVER))
         return 0;
     away = bytes_away();
-    if (away <= AT_ONCE && bring_home())
+    if (away && away <= AT_ONCE) {
+        bring_home();
+        away = bytes_away();
+    }
+    if (!away)
         return 0;
     look_soon();
     return vt_fail(err, EAGAIN, "vmtier: %s is set, so migration leaves RAM in QEMU's own file, and %llu "

@@ -118,6 +118,22 @@ static void test_lend(struct two_tiers *f, gconstpointer mode)
         g_assert_cmpuint(f->host[i], ==, 1);
 }
 
+/* What is lent cannot be brought home, and nobody is told that it is there. */
+static void test_not_home(struct two_tiers *f, gconstpointer unused)
+{
+    int fd = other_open();
+
+    (void)unused;
+    g_assert_cmpint(move(f, 1, 1), ==, VT_ST_OK);
+    g_assert_cmpint(move(f, 2, 1), ==, VT_ST_OK);
+    g_assert_cmpint(other_register(fd, f->host, SIZE, UFFDIO_REGISTER_MODE_WP), ==, 0);
+    g_assert_cmpuint(mover_retreat(), ==, 2);
+    close(fd);
+    letgo_take_back();
+    g_assert_cmpuint(mover_retreat(), ==, 0);
+    g_assert_cmpuint(ram_tier[f->b->first + 1], ==, 0);
+}
+
 /* A descriptor that is closed is not seen, but found out. */
 static void test_close(struct two_tiers *f, gconstpointer unused)
 {
@@ -261,6 +277,7 @@ int main(int argc, char **argv)
     g_assert_cmpint(letgo_init(&err), ==, 0);
     add("lend-wp", test_lend, &wp);
     add("lend-missing", test_lend, &missing);
+    add("not-home", test_not_home, NULL);
     add("close", test_close, NULL);
     add("refused", test_refused, NULL);
     add("elsewhere", test_elsewhere, NULL);
