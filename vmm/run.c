@@ -242,8 +242,10 @@ static int write_part(const struct run *r, const struct copy_part *d)
     for (uint64_t done = 0; done < d->length;) {
         ssize_t n = pwrite(r->b->file[r->to], d->from + done, d->length - done, (off_t)(to + done));
 
-        if (n <= 0 && errno != EINTR)
-            return n < 0 ? -errno : -ENOSPC;
+        if (!n)
+            return -ENOSPC;
+        if (n < 0 && errno != EINTR)
+            return -errno;
         done += n > 0 ? (uint64_t)n : 0;
     }
     return 0;
