@@ -30,8 +30,8 @@ const char *backing_unfit(int fd, char text[VT_TEXT]);
 /*
  * The VmFlags of the mappings at some addresses, "" where there is none: one pass over
  * /proc/self/smaps that ends behind the last of them. The kernel walks the page table of every mapping
- * on the way: with much RAM mapped by small pages that is tens of milliseconds, so a thread that holds
- * the BQL asks when memory is plugged and at no other time. 0, or a negative errno.
+ * on the way: with much RAM mapped by small pages that is tens of milliseconds, so no thread that holds
+ * the BQL asks. 0, or a negative errno.
  */
 struct backing_flags {
     const uint8_t *at;

@@ -257,6 +257,7 @@ static int watch_blocks(struct vt_err *err)
     struct vt_err why = { 0 };
     unsigned n = 0;
 
+    ram_find_flags();
     ram_lock();
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++) {
         int rc = b->used && b->present ? watch(b, &why) : 0;

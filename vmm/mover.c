@@ -341,6 +341,9 @@ int mover_watch(struct ram_block *b, struct vt_err *err)
 
     if (b->watched)
         return 0;
+    rc = ram_need_flags(b);
+    if (rc)
+        return vt_fail(err, -rc, "block %s: /proc/self/smaps: %s", b->name, strerror(-rc));
     rc = uffd_register(b->host, b->length);
     if (rc == -EBUSY)
         return vt_fail(err, EBUSY, "block %s is already under userfaultfd (postcopy or background "

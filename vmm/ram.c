@@ -9,6 +9,7 @@
 #include "vmm/ram.h"
 #include "common/fault.h"
 #include "common/filekind.h"
+#include "common/thread.h"
 #include "vmm/backing.h"
 #include "vmm/pagemap.h"
 #include "vmm/huge.h"
@@ -23,6 +24,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define BURY_LATER (128ull << 20)   /* length of a block whose memory is given up by a thread */
 
 uint8_t *ram_tier;
 uint32_t *ram_slot;
@@ -146,15 +149,45 @@ static unsigned parse_flags(const char *line)
     return mask;
 }
 
-/* What QEMU asked for when it mapped the block, and afterwards. */
-static void read_flags(struct ram_block *b)
+static void note_flags(struct ram_block *b, const char *text)
+{
+    b->advice = parse_flags(text);
+    b->map_flags = strstr(text, " nr") ? MAP_NORESERVE : 0;     /* reserve=off */
+    b->flags_known = true;
+}
+
+int ram_need_flags(struct ram_block *b)
 {
     struct backing_flags flags = { .at = b->host };
+    int rc = b->flags_known ? 0 : backing_read_flags(&flags, 1);
 
-    if (backing_read_flags(&flags, 1))
+    if (!rc && !b->flags_known)
+        note_flags(b, flags.text);
+    return rc;
+}
+
+void ram_find_flags(void)
+{
+    struct backing_flags ask[VT_BLOCKS];
+    struct ram_block *of[VT_BLOCKS];
+    uint32_t first[VT_BLOCKS];
+    unsigned n = 0;
+
+    ram_lock();
+    for (struct ram_block *b = blocks; b < blocks + VT_BLOCKS; b++)
+        if (b->used && !b->flags_known) {
+            ask[n].at = b->host;
+            of[n] = b;
+            first[n++] = b->first;
+        }
+    ram_unlock();
+    if (!n || backing_read_flags(ask, n))
         return;
-    b->advice = parse_flags(flags.text);
-    b->map_flags = strstr(flags.text, " nr") ? MAP_NORESERVE : 0;   /* reserve=off */
+    ram_lock();
+    for (unsigned i = 0; i < n; i++)
+        if (of[i]->used && of[i]->first == first[i])
+            note_flags(of[i], ask[i].text);
+    ram_unlock();
 }
 
 void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length)
@@ -192,10 +225,14 @@ static uint8_t *map_view(const struct ram_block *b, int fd, uint64_t base)
 
 int ram_set_file(struct ram_block *b, unsigned tier, int fd, uint64_t base, struct vt_err *err)
 {
+    struct filekind kind;
     struct stat st;
     struct pool *pool;
     uint8_t *view;
 
+    if (filekind_look(fd, &kind) || (kind.page_size != b->page_size && kind.page_size > 4096))
+        return vt_fail(err, EINVAL, "block %s: the file of tier %u has pages of %u bytes, the block of %u",
+                       b->name, tier, kind.page_size, b->page_size);
     if (fstat(fd, &st) || base % b->page_size ||
         (S_ISREG(st.st_mode) && ((uint64_t)st.st_size < base ||
                                  (uint64_t)st.st_size - base < b->length)))
@@ -250,7 +287,6 @@ struct ram_block *ram_add(const char *name, uint8_t *host, uint64_t length, uint
         b->inode = st.st_ino;
         b->device = st.st_dev;
     }
-    read_flags(b);
     b->used = b->present = true;
     b->fresh = !guest_runs;
     next_granule += b->count;
@@ -269,16 +305,63 @@ void ram_guest_runs(void)
     ram_unlock();
 }
 
-void ram_drop(struct ram_block *b)
+/* What a block leaves behind. */
+struct remains {
+    uint64_t length;
+    uint8_t *view[VT_TIERS];    /* NULL: none */
+    int file[VT_TIERS];         /* -1: none */
+};
+
+static void *bury(void *opaque)
 {
-    huge_forget(b);
+    struct remains *r = opaque;
+
+    for (int t = 0; t < VT_TIERS; t++) {
+        if (r->view[t])
+            munmap(r->view[t], r->length);
+        if (r->file[t] >= 0)
+            close(r->file[t]);
+    }
+    free(r);
+    return NULL;
+}
+
+static void bury_at_once(const struct ram_block *b)
+{
     for (int t = 0; t < VT_TIERS; t++) {
         if (b->view[t])
             munmap(b->view[t], b->length);
         if (t > 0 && b->file[t] >= 0)
             close(b->file[t]);
-        pool_free(b->pool[t], (unsigned)t);
     }
+}
+
+/* false: there is no thread to be had. */
+static bool bury_later(const struct ram_block *b)
+{
+    struct remains *r = malloc(sizeof(*r));
+
+    if (!r)
+        return false;
+    r->length = b->length;
+    for (int t = 0; t < VT_TIERS; t++) {
+        r->view[t] = b->view[t];
+        r->file[t] = t > 0 ? b->file[t] : -1;
+    }
+    if (!thread_start("vmtier-bury", bury, r))
+        return true;
+    free(r);
+    return false;
+}
+
+/* To unmap and free small pages takes a third of a second for each GiB: not in the main loop. */
+void ram_drop(struct ram_block *b)
+{
+    huge_forget(b);
+    if (b->length < BURY_LATER || !bury_later(b))
+        bury_at_once(b);
+    for (unsigned t = 0; t < VT_TIERS; t++)
+        pool_free(b->pool[t], t);
     memset(b, 0, sizeof(*b));
 }
 

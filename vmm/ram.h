@@ -41,6 +41,7 @@ struct ram_block {
     uint8_t *view[VT_TIERS];    /* a second mapping of each area */
     struct pool *pool[VT_TIERS]; /* whose each slot is */
     bool small[VT_TIERS];       /* the file has 4 KiB pages for sure */
+    bool flags_known;           /* the next two are */
     unsigned advice;            /* mask of advice_table rows to give again to a new mapping */
     int map_flags;              /* mmap()'s, without which a new mapping merges with no old one */
 };
@@ -88,6 +89,15 @@ void ram_guest_runs(void);
  * Gives block b the file of a tier, in which its area begins at `base`; takes fd. Under ram_lock().
  */
 int ram_set_file(struct ram_block *b, unsigned tier, int fd, uint64_t base, struct vt_err *err);
+
+/*
+ * Looks up the flags of QEMU's mapping of blocks that are new. That reads smaps, which takes tens of
+ * milliseconds in a large VM: any thread that has no lock, before the blocks are moved.
+ */
+void ram_find_flags(void);
+
+/* The same of one block, under ram_lock(), if nobody has done it: 0, or a negative errno. */
+int ram_need_flags(struct ram_block *b);
 
 /* Re-applies the madvise() flags QEMU had set on the block to a part of it. */
 void ram_readvise(const struct ram_block *b, uint64_t offset, uint64_t length);

@@ -10,12 +10,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <linux/memfd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define GRANULE (64u << 10)
+#define LONG    4096u               /* granules of a block that is too long to be unmapped at once */
 
 struct toy {
     int fd;
@@ -122,10 +124,11 @@ static unsigned count_maps(void)
     return n;
 }
 
-/* Our files and views go; the file that is QEMU's stays open. */
-static void test_drop(void)
+/* Our files and views go; the file that is QEMU's stays open. Those of a long block go in their time. */
+static void test_drop(gconstpointer granules)
 {
-    struct toy t = make("one", 3 * GRANULE);
+    struct toy t = make("one", GPOINTER_TO_UINT(granules) * (guint64)GRANULE);
+    gint64 end = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
     int cxl = make_file(t.length);
     struct vt_err err;
 
@@ -134,9 +137,30 @@ static void test_drop(void)
     ram_lock();
     ram_drop(t.b);
     ram_unlock();
+    while (GPOINTER_TO_UINT(granules) > 3 && fcntl(cxl, F_GETFD) >= 0 && g_get_monotonic_time() < end)
+        g_usleep(1000);
     g_assert_cmpuint(count_maps(), ==, 1);
     g_assert_cmpint(fcntl(cxl, F_GETFD), ==, -1);
     g_assert_cmpint(fcntl(t.fd, F_GETFD), >=, 0);
+    drop(&t);
+}
+
+/* A page of such a file would take its neighbours' place. */
+static void test_other_pages(void)
+{
+    struct toy t = make("one", 2u << 20);
+    int huge = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | 21u << MFD_HUGE_SHIFT);
+    struct vt_err err;
+
+    if (huge >= 0 && !ftruncate(huge, 2 << 20)) {
+        g_assert_cmpint(ram_set_file(t.b, 1, huge, 0, &err), ==, -EINVAL);
+        g_assert_nonnull(strstr(err.text, "pages of 2097152 bytes, the block of 4096"));
+        g_assert_cmpint(t.b->file[1], ==, -1);
+    } else {
+        g_test_skip("no huge pages here");
+    }
+    if (huge >= 0)
+        close(huge);
     drop(&t);
 }
 
@@ -220,7 +244,10 @@ static void test_advice(void)
 
     ram_lock();
     t.b = ram_add("one", t.host, t.length, 4096, t.fd, &err);
+    g_assert_false(t.b->flags_known);       /* plugging waits for no look at smaps */
     ram_unlock();
+    ram_find_flags();
+    g_assert_true(t.b->flags_known);
     g_assert_true(mmap(t.host + GRANULE, GRANULE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                        t.fd, GRANULE) == t.host + GRANULE);
     ram_readvise(t.b, GRANULE, GRANULE);
@@ -344,7 +371,9 @@ int main(int argc, char **argv)
     g_test_add_func("/ram/add", test_add);
     g_test_add_func("/ram/view", test_view);
     g_test_add_func("/ram/short-file", test_short_file);
-    g_test_add_func("/ram/drop", test_drop);
+    g_test_add_data_func("/ram/drop", GUINT_TO_POINTER(3), test_drop);
+    g_test_add_data_func("/ram/drop-later", GUINT_TO_POINTER(LONG), test_drop);
+    g_test_add_func("/ram/other-pages", test_other_pages);
     g_test_add_func("/ram/numbers", test_numbers);
     g_test_add_func("/ram/full", test_full);
     g_test_add_func("/ram/too-long", test_too_long);
