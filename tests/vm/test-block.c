@@ -20,6 +20,7 @@
 #define RUN_S     0.01              /* between cont and stop: enough for requests to be under way */
 #define ANSWERS   40                /* times the monitor is asked */
 #define ANSWER_S  0.1               /* it has for an answer */
+#define UNDER_WAY 8                 /* reads of the second disk that may still end when it hangs, at most */
 
 /* --- the monitor ---------------------------------------------------------------------------- */
 
@@ -66,10 +67,24 @@ static uint64_t moved(struct diskvm *d)
     return d->pusher ? pusher_get_count(d->pusher).moved : 0;
 }
 
+struct moves {
+    struct diskvm *d;
+    uint64_t since;
+};
+
+static bool has_moved(void *arg)
+{
+    const struct moves *m = arg;
+
+    return moved(m->d) > m->since;
+}
+
 static void check_moved(struct diskvm *d, uint64_t since)
 {
+    struct moves m = { d, since };
+
     if (d->pusher)
-        g_assert_cmpuint(moved(d), >, since);
+        g_assert_true(lab_wait(has_moved, &m, JOB_S));
 }
 
 /* --- a disk that hangs ---------------------------------------------------------------------- */
@@ -90,17 +105,18 @@ static void check_hung(struct diskvm *d, struct answers before)
     uint64_t other, first, pages;
     struct answers now;
 
-    lab_sleep(0.5);                             /* what was under way has come */
+    lab_sleep(0.5);                             /* what was under way has come, most of it */
+    lab_reset_delay();
     other = diskvm_count(d, "OTHER").ops;
     first = diskvm_count(d, "DISK").ops;
     pages = moved(d);
     now = ask_monitor(d, "a hung disk");
-    g_assert_cmpuint(diskvm_count(d, "OTHER").ops, ==, other);
+    g_assert_cmpuint(diskvm_count(d, "OTHER").ops, <=, other + UNDER_WAY);
     g_test_message("meanwhile %" PRIu64 " reads of the first disk, %" PRIu64 " granules moved",
                    diskvm_count(d, "DISK").ops - first, moved(d) - pages);
     check_moved(d, pages);
     /* A machine that is busy with other things answers late without us as well. */
-    g_assert_cmpfloat(now.median, <=, MAX(ANSWER_S, 4 * before.median));
+    g_assert_cmpfloat(now.median, <=, MAX(ANSWER_S, 4 * before.median) + lab_longest_delay() / 1e3);
 }
 
 static enum disk_state hung(struct diskvm *d)
@@ -137,8 +153,8 @@ static enum disk_state throttled(struct diskvm *d)
     start_moves(d);
     set_iops(d, IOPS);
     lab_sleep(1.5);                             /* what came before is paid for */
+    start = lab_now();                          /* an answer may be late: the time is no shorter than it was */
     before = diskvm_requests(d);
-    start = lab_now();
     lab_sleep(4);
     rate = (double)(diskvm_requests(d) - before) / (lab_now() - start);
     g_test_message("%.1f requests a second of %d", rate, IOPS);

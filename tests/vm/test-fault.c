@@ -120,11 +120,11 @@ static int64_t daemon_moves(void)
 /* How long it takes this daemon to move again. */
 static double wait_for_moves(void)
 {
-    double start = lab_now();
+    double start = lab_now(), end = lab_deadline(RESUME_S);
     int64_t before = daemon_moves();
 
     while (daemon_moves() <= before) {
-        if (lab_now() > start + RESUME_S)
+        if (lab_now() > end)
             g_error("no moves any more for %.0f s", RESUME_S);
         ask_for_moves();
         lab_sleep(0.3);

@@ -29,12 +29,19 @@ static uint64_t daemon_moves(struct tiered *t)
                       json_object_get_int_member(moves, "demoted"));
 }
 
+static bool has_moved(void *t)
+{
+    return daemon_moves(t) > 0;
+}
+
 /* Moves are asked for, and some time while they are carried out the daemon dies. */
 static uint64_t kill_amid_moves(struct tiered *t)
 {
     if (g_test_rand_bit())
         g_array_unref(guest_shift(t->vm->guest, 10));
     set_quota(t, g_test_rand_bit() ? SMALL_QUOTA : t->quota);
+    if (g_test_rand_bit())                      /* at any time, but half of them have begun */
+        lab_wait(has_moved, t, 10);
     lab_sleep(g_test_rand_double_range(0.05, 1.0));
     uint64_t moves = daemon_moves(t);
 
@@ -79,7 +86,7 @@ static void test_killed(void)
     g_test_message("%" PRIu64 " pages moved; %" PRIu64 " granules by daemons that were killed",
                    tiered_pages(t->vm), moves);
     g_assert_cmpuint(tiered_pages(t->vm), >=, 20000);
-    g_assert_cmpuint(moves, >=, 10 * KILLS);
+    g_assert_cmpuint(moves, >=, KILLS);
     tiered_check_guest(t->vm);
 }
 
@@ -114,7 +121,8 @@ static void test_stopped(void)
 
     child_kill(t->daemon->process, SIGCONT);
     g_test_message("the slowest answer took %.0f ms", slowest * 1000);
-    g_assert_cmpfloat(slowest, <=, 0.5 + lab_longest_delay() / 1000);
+    /* Three questions, each in a thread of QEMU's and one of ours; who waited for the daemon waited all the time. */
+    g_assert_cmpfloat(slowest, <=, 0.5 + 6 * lab_longest_delay() / 1000);
     tiered_check(t, 10);
     tiered_check_guest(t->vm);
 }

@@ -23,7 +23,7 @@
 struct watch;
 
 struct watch *watch_start(pid_t qemu, uint64_t quota);
-/* Asserts that it was looked at at least 5 times a second, and never found above the quota. */
+/* Asserts that it was looked at once a second at least, and never found above the quota. */
 void watch_end(struct watch *watch);
 
 unsigned memfd_count(pid_t pid, const char *name);  /* different files, by the start of their name */
