@@ -284,10 +284,10 @@ struct slots pool_take(struct ram_block *b, unsigned tier, uint32_t wish, uint32
         s = take_unlisted(b, tier, wish, own_stale, wish);
     if (!s.n && wish < common && !(tidy && own_empty))
         s = take_any_spare(b, tier, most, wish);
+    if (!s.n && wish < common && p->stale)      /* memory that is there anyway, and counts */
+        s = take_any(b, tier, STALE, most, wish);
     if (!s.n && own_empty)
         s = take_unlisted(b, tier, wish, own_empty, wish);
-    if (!s.n && wish < common && p->stale)
-        s = take_any(b, tier, STALE, most, wish);
     if (!s.n && wish < common)
         s = take_any(b, tier, EMPTY, most, wish);
     return s;

@@ -12,12 +12,12 @@
  *   2  UFFDIO_WRITEPROTECT             writers wait from now on; readers go on
  *   3  copy
  *   4  mmap(MAP_FIXED) the other file  the address now shows the copy
- *   5  madvise()                       a new mapping has none of QEMU's flags; without them the
+ *   5  UFFDIO_WAKE                     writers go on, into the new file
+ *   6  madvise()                       a new mapping has none of QEMU's flags; without them the
  *                                      neighbours' mappings do not merge
- *   6  UFFDIO_WAKE                     writers go on, into the new file
  *   7  map in                          what had been mapped of memory that becomes faster: else the
  *                                      guest would pay for the faults
- *   8  UFFDIO_REGISTER                 the registration went with the old mapping; like 5, for a
+ *   8  UFFDIO_REGISTER                 the registration went with the old mapping; like 6, for a
  *                                      batch of runs at once (batch.c)
  *   9  the old slot becomes spare      its memory is the next move's destination, or punched later,
  *                                      many at a time
@@ -27,7 +27,7 @@
  * happens; if 8 fails the next move could not protect it, so tiering freezes. Death of the process at
  * any step loses nothing that outlives it; death of the daemon is not noticed here at all.
  *
- * Between 2 and 6 nothing here may allocate with malloc, write to a log or take a lock that a
+ * Between 2 and 5 nothing here may allocate with malloc, write to a log or take a lock that a
  * thread could hold while it waits for a protected page.
  */
 #include "vmm/run.h"
@@ -199,18 +199,30 @@ static void note_places(struct run *r, uint64_t length)
     }
 }
 
+/* Who reads or writes the run need not wait any more: its memory is mapped where it is to stay. */
+static void open_fence(struct run *r)
+{
+    if (!r->fenced)
+        return;
+    fence_release();
+    r->fenced = false;
+    r->hold_ns = clock_ns(CLOCK_MONOTONIC) - r->hold_ns;
+}
+
 /* Steps 5 to 8 for the first `length` bytes, which are in their new place. */
 static void settle(struct run *r, uint64_t length, uint64_t *since)
 {
     uint8_t *host = r->b->host + r->offset;
 
     note_places(r, length);
-    if (!batch_is_open() && !fault_at(FAULT_ADVISE))
-        ram_readvise(r->b, r->offset, length);
     run_step(STEP_MAP, since);
     if (fault_at(FAULT_WAKE) || uffd_wake(host, length))
         uffd_wake(host, length);
+    if (length == r->length)
+        open_fence(r);
     run_step(STEP_WAKE, since);
+    if (!batch_is_open() && !fault_at(FAULT_ADVISE))
+        ram_readvise(r->b, r->offset, length);
     if (r->used)                /* else it is cold, or not mapped now: that can wait */
         map_in(r, length);
     run_step(STEP_MAP_IN, since);
@@ -342,9 +354,11 @@ static void give_slots(const struct run *r)
     }
 }
 
-static bool fence_is_open(const struct run *r)
+static bool close_fence(struct run *r)
 {
-    return !fault_at(FAULT_FENCE_HOLD) && fence_hold(r->b->host + r->offset, r->length);
+    r->fenced = !fault_at(FAULT_FENCE_HOLD) && fence_hold(r->b->host + r->offset, r->length);
+    r->hold_ns = clock_ns(CLOCK_MONOTONIC);
+    return r->fenced;
 }
 
 static enum vt_status carry_out(struct run *r, uint64_t *since)
@@ -359,12 +373,10 @@ static enum vt_status carry_out(struct run *r, uint64_t *since)
         return status_of(rc);
     if (!r->bare && r->to <= r->from && !batch_was_used(r->first, &r->used))
         r->used = pagemap_is_used(r->b->host + r->offset, r->length);
-    if (!fence_is_open(r))
+    if (!close_fence(r))
         return VT_ST_BUSY;
-    r->hold_ns = clock_ns(CLOCK_MONOTONIC);
     st = window(r, since);
-    fence_release();
-    r->hold_ns = clock_ns(CLOCK_MONOTONIC) - r->hold_ns;
+    open_fence(r);
     return st;
 }
 

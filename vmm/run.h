@@ -36,10 +36,11 @@ struct run {
     bool bare;                  /* nobody uses the memory yet: no protection needed */
     bool used;                  /* the guest has a good part of it mapped */
     bool through_caches;        /* the copy; else past them where that is faster */
+    bool fenced;                /* no DMA into it begins */
     uint64_t offset, length;    /* in the block */
     uint32_t arrived;           /* granules, when it is over */
     uint64_t pages, helpers_ns; /* 4 KiB pages copied; CPU time of other threads */
-    uint64_t hold_ns;           /* from protection to wake-up */
+    uint64_t hold_ns;           /* how long that was: from protection to wake-up */
     uint32_t n_pieces, n_data;
     struct piece piece[RUN_PIECES]; /* from here on nothing is cleared by run_start() */
     struct copy_part data[RUN_EXTENTS]; /* addresses in the views */

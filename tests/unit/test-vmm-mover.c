@@ -248,6 +248,24 @@ static void test_spare_elsewhere(struct two_tiers *f, gconstpointer unused)
     two_tiers_tear_down(&other);
 }
 
+/* What could not be given back is memory of its tier still: who comes there takes that, and makes no other. */
+static void test_not_given_back(struct two_tiers *f, gconstpointer unused)
+{
+    (void)unused;
+    fill(f->host);
+    keep(0, 0);
+    g_assert_cmpuint(move(f, 0, 8, 1), ==, 8);
+    g_assert_cmpint(fault_set("punch=ENOSPC:1:0", NULL), ==, 0);
+    g_assert_cmpuint(move(f, 8, 8, 1), ==, 8);
+    g_assert_cmpuint(pool_spare(0), ==, 8 * GRANULE);
+    g_assert_cmpuint(move(f, 0, 8, 0), ==, 8);
+    g_assert_cmpuint(file_allocated(f->file[0]), ==, SIZE - 8 * GRANULE);
+    g_assert_cmpint(fault_set("", NULL), ==, 0);
+    g_assert_cmpuint(move(f, 8, 8, 0), ==, 8);
+    assert_filled(f->host);
+    g_assert_cmpuint(pool_spare(0), ==, 0);
+}
+
 /* --- lists of granules that are no neighbours ------------------------------------------------------ */
 
 static void assert_registered(const struct two_tiers *f)
@@ -476,6 +494,7 @@ int main(int argc, char **argv)
         { "/mover/exchange", test_exchange, 0 },
         { "/mover/exchange-in-batches", test_exchange_in_batches, 0 },
         { "/mover/spare-elsewhere", test_spare_elsewhere, 0 },
+        { "/mover/not-given-back", test_not_given_back, 0 },
         { "/mover/batch", test_batch, 0 },
         { "/mover/batch-twice", test_batch_twice, 0 },
         { "/mover/moving-where-it-is", test_moving_where_it_is, 0 },
