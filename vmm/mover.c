@@ -22,6 +22,7 @@
 #include "vmm/batch.h"
 #include "vmm/fence.h"
 #include "vmm/maps.h"
+#include "vmm/poison.h"
 #include "vmm/pool.h"
 #include "vmm/run.h"
 #include "vmm/uffd.h"
@@ -269,6 +270,8 @@ static uint32_t next_runs(struct vt_move_one *m, uint32_t left, struct list *l)
     uint32_t batch = 0, ready = 0, done = 0;
 
     ram_lock();
+    if (poison_is_new())
+        pool_forget_mapped();
     if (!mover_is_frozen() && !(l->flags & MOVER_FRESH))
         batch = batch_begin(m, left, l->t.rate ? l->t.rate / PACE_SPAN : UINT64_MAX);
     do {

@@ -102,6 +102,14 @@ void pool_note_mapped(const struct ram_block *b, unsigned tier, uint32_t first, 
     memset(b->pool[tier]->mapped + first, mapped, n);
 }
 
+void pool_forget_mapped(void)
+{
+    for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
+        for (unsigned tier = 0; b->used && tier < VT_TIERS; tier++)
+            if (b->pool[tier])
+                pool_note_mapped(b, tier, 0, b->pool[tier]->slots, false);
+}
+
 /* --- the list of spare ranges ----------------------------------------------------------------- */
 
 /* The first range that ends behind `slot`. */

@@ -53,6 +53,7 @@ void pool_drop(struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
  */
 bool pool_is_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n);
 void pool_note_mapped(const struct ram_block *b, unsigned tier, uint32_t first, uint32_t n, bool mapped);
+void pool_forget_mapped(void);      /* of all slots */
 
 /*
  * Punches spare slots of a tier, neighbours together, until no more than `bytes` are left, but no more than

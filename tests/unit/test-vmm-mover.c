@@ -9,6 +9,7 @@
 #include "common/fault.h"
 #include "vmm/backing.h"
 #include "vmm/mover.h"
+#include "vmm/poison.h"
 #include "vmm/pool.h"
 #include "vmm/refault.h"
 #include "vmm/uffd.h"
@@ -76,6 +77,15 @@ static guint32 move_each(struct two_tiers *f, guint32 first, guint32 step, guint
     for (guint32 g = first; g < GRANULES; g += step)
         m[n++] = (struct vt_move_one){ .granule = g, .tier = tier };
     return carry_out(f, m, n);
+}
+
+static enum vt_status move_one(guint32 granule, guint8 tier)
+{
+    struct vt_move_one m = { .granule = granule, .tier = tier };
+    struct mover_cost cost;
+
+    mover_carry_out(&m, 1, 0, &cost);
+    return m.status;
 }
 
 static void fill(uint8_t *host)
@@ -266,6 +276,43 @@ static void test_not_given_back(struct two_tiers *f, gconstpointer unused)
     g_assert_cmpuint(pool_spare(0), ==, 0);
 }
 
+static void say_corrupted(const char *path, unsigned kib)
+{
+    g_autofree char *text = g_strdup_printf("MemTotal: 8 kB\nHardwareCorrupted: %5u kB\nPercpu: 4 kB\n", kib);
+
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+    poison_ask(path);
+}
+
+/* After a memory error each page is asked for before it is touched, however well it was known. */
+static void test_memory_error(struct two_tiers *f, gconstpointer unused)
+{
+    g_autofree char *path = g_strdup_printf("/tmp/vmtier-test-meminfo-%d", (int)getpid());
+
+    (void)unused;
+    f->b->small[0] = f->b->small[1] = false;    /* copied from view to view */
+    fill(f->host);
+    keep(8, 8);
+    say_corrupted(path, 0);
+    for (guint8 there = 0; there < 3; there++)
+        g_assert_cmpuint(move(f, 0, 8, !(there % 2)), ==, 8);
+    g_assert_true(pool_is_mapped(f->b, 1, 0, 8));
+    say_corrupted(path, 0);
+    g_assert_cmpuint(move(f, 8, 1, 1), ==, 1);
+    g_assert_true(pool_is_mapped(f->b, 1, 0, 8));
+    say_corrupted(path, 4);
+    g_assert_cmpuint(move(f, 9, 1, 1), ==, 1);
+    g_assert_false(pool_is_mapped(f->b, 1, 0, 1));
+    g_assert_cmpint(fault_set("populate-source=EHWPOISON:1:0", NULL), ==, 0);
+    g_assert_cmpint(move_one(f->b->first, 0), ==, VT_ST_NOMEM);
+    g_assert_cmpint(fault_set("", NULL), ==, 0);
+    g_assert_cmpuint(move(f, 0, 8, 0), ==, 8);
+    assert_filled(f->host);
+    keep(0, 0);
+    poison_ask("/proc/meminfo");
+    unlink(path);
+}
+
 /* --- lists of granules that are no neighbours ------------------------------------------------------ */
 
 static void assert_registered(const struct two_tiers *f)
@@ -332,15 +379,6 @@ static void test_moving_where_it_is(struct two_tiers *f, gconstpointer unused)
 }
 
 /* --- what must fail, and leave everything as it was --------------------------------------------- */
-
-static enum vt_status move_one(guint32 granule, guint8 tier)
-{
-    struct vt_move_one m = { .granule = granule, .tier = tier };
-    struct mover_cost cost;
-
-    mover_carry_out(&m, 1, false, &cost);
-    return m.status;
-}
 
 static void test_invalid(struct two_tiers *f, gconstpointer unused)
 {
@@ -495,6 +533,7 @@ int main(int argc, char **argv)
         { "/mover/exchange-in-batches", test_exchange_in_batches, 0 },
         { "/mover/spare-elsewhere", test_spare_elsewhere, 0 },
         { "/mover/not-given-back", test_not_given_back, 0 },
+        { "/mover/memory-error", test_memory_error, 0 },
         { "/mover/batch", test_batch, 0 },
         { "/mover/batch-twice", test_batch_twice, 0 },
         { "/mover/moving-where-it-is", test_moving_where_it_is, 0 },
