@@ -23,6 +23,7 @@
 #define RAM      (64 * MIB)
 #define BLOCK    (64 * KIB)
 #define FAST     (400 * MIB)
+#define MOVED_LEAST 50          /* granules, while something goes on; an idle machine moves ten thousands */
 #define SLOW     (60 * MIB)     /* so that RAM takes a while to go out */
 
 static const struct rom_range counters = { .base = 16 * MIB, .stride = 4096, .count = 8192 };
@@ -126,13 +127,20 @@ static void guest_check(struct side *s)
     g_assert_cmpuint(box.result, ==, 0);
 }
 
-static void check_moved(struct side *s, uint64_t least)
+static bool moves_well(void *side)
+{
+    const struct side *s = side;
+
+    return !s->pusher || pusher_get_count(s->pusher).moved >= MOVED_LEAST;
+}
+
+static void check_moved(struct side *s)
 {
     struct pusher_count n = pusher_get_count(s->pusher);
 
     g_test_message("%s: %" PRIu64 " granules moved, %" PRIu64 " busy, %" PRIu64 " frozen, %" PRIu64
                    " pages", s->vm->qemu->name, n.moved, n.busy, n.frozen, n.pages);
-    g_assert_cmpuint(n.moved, >=, least);
+    g_assert_cmpuint(n.moved, >=, MOVED_LEAST);
 }
 
 /* --- from one to the other ------------------------------------------------------------------ */
@@ -183,6 +191,7 @@ static void start_both(struct pair *p, const char *label, unsigned to)
     side_start(p, &p->to, "to", incoming, to);
     go(&p->from);
     go(&p->to);
+    g_assert_true(lab_wait(moves_well, &p->from, 30));
 }
 
 static void run_pair(struct pair *p, const char *uri)
@@ -193,7 +202,7 @@ static void run_pair(struct pair *p, const char *uri)
     stand(&p->from);
     stand(&p->to);
     g_assert_cmpuint(differing_pages(p->from.vm, p->to.vm, RAM), ==, 0);
-    check_moved(&p->from, 500);
+    check_moved(&p->from);
     go(&p->to);
     guest_check(&p->to);
     pair_end(p);
@@ -316,7 +325,7 @@ static void postcopy_pair(const char *label, const char *const *capabilities)
     side_start(&p, &p.to, "to", running, 0);
     go(&p.from);
     go(&p.to);
-    lab_sleep(0.2);
+    g_assert_true(lab_wait(moves_well, &p.from, 30));
     enable(&p, capabilities);
     g_autofree char *uri = unix_uri(&p);
 
@@ -332,7 +341,7 @@ static void postcopy_pair(const char *label, const char *const *capabilities)
     stand(&p.to);
     check_goes_on(&p.to);
     guest_check(&p.to);
-    check_moved(&p.from, 500);
+    check_moved(&p.from);
     pair_end(&p);
 }
 
@@ -490,7 +499,7 @@ static void test_savevm(const char *label)
             snapshot_job(p.from.vm, "snapshot-load", tag);
     }
     guest_check(&p.from);
-    check_moved(&p.from, 500);
+    check_moved(&p.from);
     pair_end(&p);
 }
 
@@ -537,12 +546,12 @@ static void test_dump(const char *label)
     go(&p.from);
     g_autofree char *file = lab_path(p.lab, "dump");
 
-    lab_sleep(0.2);
+    g_assert_true(lab_wait(moves_well, &p.from, 30));
     json_node_unref(qmp_ok(p.from.vm->qmp, "dump-guest-memory", "{\"paging\":false,"
                            "\"protocol\":\"file:%s\"}", file));
     check_dump(file);
     guest_check(&p.from);
-    check_moved(&p.from, 100);
+    check_moved(&p.from);
     pair_end(&p);
 }
 
