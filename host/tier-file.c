@@ -164,8 +164,13 @@ int tier_file_in_memory(const char *name, guint32 page_size, GError **error)
     if (page_size > 4096)
         flags |= MFD_HUGETLB | (unsigned)__builtin_ctz(page_size) << MFD_HUGE_SHIFT;
     fd = memfd_create(name, flags);
-    if (fd < 0)
+    if (fd < 0 && errno == ENODEV) {
+        g_autofree char *size = size_text(page_size);
+
+        FAIL(error, ENODEV, "this host has no huge pages of %s: see /sys/kernel/mm/hugepages", size);
+    } else if (fd < 0) {
         FAIL(error, errno, "memfd: %s", g_strerror(errno));
+    }
     return fd;
 }
 
