@@ -20,6 +20,7 @@
 
 #define COST_MEMORY_S 60.0      /* a move's cost goes back to the usual in about so long */
 #define SPARE_MOST  (64u << 20) /* bytes of the slow tier that wait for the next demotions */
+#define MISMATCH_ROUNDS 8u     /* in a row that the files hold too much before that is said */
 
 /* --- settings and news ----------------------------------------------------------------------------- */
 
@@ -117,9 +118,9 @@ static void compare_with_files(struct vm *vm)
             text = g_strdup_printf("tier %s: the files hold %" G_GUINT64_FORMAT " bytes, the ledger "
                                    "has %" G_GUINT64_FORMAT, vm->daemon->tiers->tier[t].name,
                                    s->file_bytes[t], s->ledger_bytes[t]);
-    /* Once is no proof: x-vmtier-move may have moved something that the next round hears of. */
+    /* For a moment it is no proof: what x-vmtier-move has moved away QEMU's part frees by and by, unheard of here. */
     vm->mismatch = text ? vm->mismatch + 1 : 0;
-    if (vm->mismatch == 2) {
+    if (vm->mismatch == MISMATCH_ROUNDS) {
         s->mismatches++;
         vm_event(vm, "VMTIER_LEDGER_MISMATCH", text);
     }
