@@ -36,7 +36,7 @@ void config_tiers_init(struct config *c)
 }
 
 /* Names stand in lists of tiers and weights, and are attributes in a domain's metadata. */
-static bool name_is_good(const char *name)
+bool tier_name_is_good(const char *name)
 {
     return strlen(name) <= 15 && g_ascii_isalpha(name[0]) &&
            !name[strspn(name, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "_-.")];
@@ -50,7 +50,7 @@ struct tier_config *config_add_tier(struct config *c, const char *name, GError *
         if (!strcmp(t->name, name))
             return t;
     }
-    if (name_is_good(name) && c->tiers->len < VT_TIERS)
+    if (tier_name_is_good(name) && c->tiers->len < VT_TIERS)
         return add(c, name);
     g_set_error(error, VMT_ERROR, EINVAL, c->tiers->len == VT_TIERS
                 ? "dram and seven slower tiers are the most there can be"

@@ -70,6 +70,11 @@ guint64 quota_in_bytes(const struct quota *quota, guint64 ram)
     return quota->bytes ? quota->bytes : (guint64)(quota->share * (double)ram);
 }
 
+bool quota_is_given(const struct quota *quota)
+{
+    return quota->bytes || quota->share > 0;
+}
+
 /* --- [vm] ----------------------------------------------------------------------------------------- */
 
 static bool set_quota(struct vm_config *vm, const char *value, GError **error)

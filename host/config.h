@@ -29,6 +29,7 @@ struct quota {
 };
 bool quota_parse(const char *text, struct quota *quota, GError **error);
 guint64 quota_in_bytes(const struct quota *quota, guint64 ram);
+bool quota_is_given(const struct quota *quota);
 
 struct vm_config {
     struct quota quota;
@@ -74,6 +75,7 @@ bool host_config_set(struct host_config *host, const char *key, const char *valu
 struct config;
 
 /* config-tier.c: [tier NAME]. There is dram from the start; a name comes once. */
+bool tier_name_is_good(const char *name);
 void config_tiers_init(struct config *config);
 struct tier_config *config_add_tier(struct config *config, const char *name, GError **error);
 bool config_set_tier_key(gpointer tier, const char *key, const char *value, GError **error);

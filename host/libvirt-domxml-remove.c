@@ -105,13 +105,6 @@ static void restore_memory(struct removal *r)
     tidy(r, backing);
 }
 
-static bool is_plugin(const xmlNode *argument)
-{
-    g_autofree char *value = xml_attribute(argument, "value");
-
-    return value && xml_is(argument, XML_NS_QEMU, "arg") && strstr(value, "vmtier-qemu.so");
-}
-
 static void restore_commandline(struct removal *r)
 {
     xmlNode *commandline = xml_child(r->domain, XML_NS_QEMU, "commandline"), *before = NULL;
@@ -119,7 +112,7 @@ static void restore_commandline(struct removal *r)
     if (!commandline || !undo_has(r->undo, "args"))
         return;
     for (xmlNode *n = xml_element(commandline->children); n; n = xml_element(n->next)) {
-        if (is_plugin(n) && before && xml_attribute_is(before, "value", "-plugin")) {
+        if (xml_is_plugin(n) && before && xml_attribute_is(before, "value", "-plugin")) {
             drop(r, before);
             drop(r, n);
         }

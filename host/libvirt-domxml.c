@@ -17,8 +17,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define PLUGIN  "vmtier-qemu.so"
-
 /* One transformation under way. */
 struct change {
     const struct domxml_options *options;
@@ -34,7 +32,7 @@ const char *domxml_plugin(void)
     static char *path;
 
     if (!path)
-        path = paths_library(PLUGIN);
+        path = paths_library(XML_PLUGIN);
     return path;
 }
 
@@ -175,26 +173,13 @@ static const char *qemu_prefix(struct change *c, GError **error)
     return "qemu";
 }
 
-static xmlNode *plugin_argument(const xmlNode *commandline)
-{
-    xmlNode *n = commandline ? xml_element(commandline->children) : NULL;
-
-    for (; n; n = xml_element(n->next)) {
-        g_autofree char *value = xml_attribute(n, "value");
-
-        if (xml_is(n, XML_NS_QEMU, "arg") && value && strstr(value, PLUGIN))
-            return n;
-    }
-    return NULL;
-}
-
 static bool change_commandline(struct change *c, GError **error)
 {
     xmlNode *commandline = xml_child(c->domain, XML_NS_QEMU, "commandline");
     g_autofree char *value = plugin_value(c), *arguments = NULL, *whole = NULL;
     const char *prefix;
 
-    if (plugin_argument(commandline))
+    if (xml_plugin(c->domain))
         return true;
     prefix = commandline && commandline->ns->prefix ? (const char *)commandline->ns->prefix
                                                     : qemu_prefix(c, error);

@@ -110,13 +110,6 @@ static bool parse_number(const xmlNode *node, const char *name, guint64 most, gu
     return true;
 }
 
-static bool tier_name_is_good(const char *name)
-{
-    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
-
-    return n > 0 && n < TIERING_TIER_NAME && !name[n];
-}
-
 /* --- elements ------------------------------------------------------------------------------------------- */
 
 static bool read_dram(const xmlNode *node, struct tiering *t, GError **error)
@@ -129,8 +122,7 @@ static bool read_dram(const xmlNode *node, struct tiering *t, GError **error)
         !parse_amount(node, "max", unit, &t->max, error) ||
         !parse_number(node, "weight", VM_WEIGHT_MOST, &t->weight, error))
         return false;
-    if (xml_attribute_is(node, "max", "0") || (!t->max.bytes && !(t->max.share > 0) &&
-                                               xmlHasProp(node, (const xmlChar *)"max")))
+    if (xml_attribute_is(node, "max", "0") || (!quota_is_given(&t->max) && xmlHasProp(node, (const xmlChar *)"max")))
         return xml_fail(node, error, "max is 0: a VM needs some dram; use mode='off' to leave it alone");
     if ((t->min.bytes && t->max.bytes && t->min.bytes > t->max.bytes) ||
         (t->max.share > 0 && t->min.share > t->max.share))
@@ -207,7 +199,7 @@ static bool read_pin(const xmlNode *node, struct tiering *t, GError **error)
     return true;
 }
 
-/* The attributes are tiers' names, all but dram like cxl, cxl0, cxl1. */
+/* The attributes are tiers' names; which there are is known on the host. */
 static bool read_interleave(const xmlNode *node, struct tiering *t, GError **error)
 {
     if (!check_empty(node, error))
@@ -216,8 +208,7 @@ static bool read_interleave(const xmlNode *node, struct tiering *t, GError **err
         const char *name = (const char *)a->name;
         struct tiering_share *s = &t->interleave[t->n_interleave];
 
-        if (a->ns || !tier_name_is_good(name) ||
-            (strcmp(name, "dram") && !g_str_has_prefix(name, "cxl")))
+        if (a->ns || !tier_name_is_good(name))
             return xml_fail(node, error, "unknown attribute '%s': there are tiers, like dram and cxl", name);
         if (t->n_interleave == VT_TIERS)
             return xml_fail(node, error, "more than %d tiers", VT_TIERS);
@@ -340,25 +331,12 @@ static guint64 memory_of(const xmlNode *domain, const char *name)
     return node && xml_scale(text, unit, "KiB", &bytes) ? bytes : 0;
 }
 
-static bool has_plugin(const xmlNode *domain)
-{
-    xmlNode *n = xml_child(domain, XML_NS_QEMU, "commandline");
-
-    for (n = n ? xml_element(n->children) : NULL; n; n = xml_element(n->next)) {
-        g_autofree char *value = xml_attribute(n, "value");
-
-        if (value && xml_is(n, XML_NS_QEMU, "arg") && strstr(value, "vmtier-qemu.so"))
-            return true;
-    }
-    return false;
-}
-
 static void read_facts(const xmlNode *domain, struct domain_facts *facts)
 {
     facts->name = xml_text(xml_child(domain, NULL, "name"));
     facts->uuid = xml_text(xml_child(domain, NULL, "uuid"));
     facts->memory = MAX(memory_of(domain, "memory"), memory_of(domain, "maxMemory"));
-    facts->plugin = has_plugin(domain);
+    facts->plugin = xml_plugin(domain) != NULL;
     facts->required = tiering_element(domain) &&
                       xml_attribute_is(tiering_element(domain), "required", "yes");
 }
@@ -367,9 +345,12 @@ static bool fits_memory(const xmlNode *element, const struct tiering *t, guint64
 {
     g_autofree char *size = size_format(memory);
 
-    if (!memory || t->min.bytes <= memory)
+    if (!memory)
         return true;
-    return xml_fail(element, error, "min of <dram> is more than the domain's memory of %s", size);
+    if (t->min.bytes > memory)
+        return xml_fail(element, error, "min of <dram> is more than the domain's memory of %s", size);
+    return !quota_is_given(&t->max) || quota_in_bytes(&t->min, memory) <= quota_in_bytes(&t->max, memory) ||
+           xml_fail(element, error, "min of <dram> is more than max, in a domain with %s of memory", size);
 }
 
 bool domain_read(const char *text, gsize size, struct domain_facts *facts, struct tiering *tiering,
@@ -444,7 +425,7 @@ static void write_element(GString *s, const struct tiering *t)
 {
     g_string_append_printf(s, "<vmtier:tiering xmlns:vmtier=\"" XML_NS_VMTIER "\" mode=\"%s\" "
                            "required=\"%s\">", vm_mode_name(t->mode), t->required ? "yes" : "no");
-    if (t->min.bytes || t->max.bytes || t->min.share > 0 || t->max.share > 0 || t->weight) {
+    if (quota_is_given(&t->min) || quota_is_given(&t->max) || t->weight) {
         g_string_append(s, "<dram");
         add_amount(s, " min=\"%s\"", &t->min, true);
         add_amount(s, " max=\"%s\"", &t->max, true);

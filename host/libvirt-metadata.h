@@ -66,8 +66,9 @@ char *tiering_summary(const struct tiering *tiering);
 bool tiering_spread(const struct tiering *tiering, const char *const *names, struct weights *weights,
                     struct pins *pins, GError **error);
 
-/* Do its pins fit the granule, and those to dram its max? */
-bool tiering_check_pins(const struct tiering *tiering, const struct pins *pins, guint64 granule, GError **error);
+/* Do its pins fit the granule, and those to dram its max, in a domain with so much memory (0: not known)? */
+bool tiering_check_pins(const struct tiering *tiering, const struct pins *pins, guint64 granule, guint64 memory,
+                        GError **error);
 
 bool tiering_equal(const struct tiering *a, const struct tiering *b);     /* whatever their lines */
 

@@ -95,7 +95,7 @@ static void look_at_argument(const xmlNode *node, GString *said)
 {
     g_autofree char *value = xml_attribute(node, "value");
 
-    if (value && strstr(value, "vmtier-qemu.so"))       /* our own has paths and names in it */
+    if (xml_is_plugin(node))            /* ours has paths and names in it */
         return;
     for (guint i = 0; value && i < G_N_ELEMENTS(arguments); i++)
         if (strstr(value, arguments[i].text))

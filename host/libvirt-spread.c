@@ -48,14 +48,17 @@ bool tiering_spread(const struct tiering *t, const char *const *names, struct we
     return true;
 }
 
-bool tiering_check_pins(const struct tiering *t, const struct pins *pins, guint64 granule, GError **error)
+bool tiering_check_pins(const struct tiering *t, const struct pins *pins, guint64 granule, guint64 memory,
+                        GError **error)
 {
+    guint64 max = quota_in_bytes(&t->max, memory);
+
     for (guint i = 0; i < pins->n; i++)
         if ((pins->pin[i].gpa | pins->pin[i].size) % granule)
             return FAIL(error, "line %ld: <tiering>: the <pin> at 0x%" G_GINT64_MODIFIER "x is not of whole "
                         "granules of %" G_GUINT64_FORMAT " bytes", t->line, pins->pin[i].gpa, granule);
-    if (!t->max.bytes || pins_bytes(pins, 0) <= t->max.bytes)
+    if (!max || pins_bytes(pins, 0) <= max)
         return true;
     return FAIL(error, "line %ld: <tiering>: pins to dram of %" G_GUINT64_FORMAT " bytes, and max of <dram> is %"
-                G_GUINT64_FORMAT, t->line, pins_bytes(pins, 0), t->max.bytes);
+                G_GUINT64_FORMAT, t->line, pins_bytes(pins, 0), max);
 }

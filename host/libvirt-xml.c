@@ -236,6 +236,23 @@ char *xml_text(const xmlNode *node)
     return g_strstrip(copy);
 }
 
+bool xml_is_plugin(const xmlNode *node)
+{
+    g_autofree char *value = xml_attribute(node, "value");
+
+    return value && xml_is(node, XML_NS_QEMU, "arg") && strstr(value, XML_PLUGIN);
+}
+
+xmlNode *xml_plugin(const xmlNode *domain)
+{
+    const xmlNode *commandline = xml_child(domain, XML_NS_QEMU, "commandline");
+    xmlNode *n = commandline ? xml_element(commandline->children) : NULL;
+
+    while (n && !xml_is_plugin(n))
+        n = xml_element(n->next);
+    return n;
+}
+
 long xml_line(const xmlNode *node)
 {
     return xmlGetLineNo(node);

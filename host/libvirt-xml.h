@@ -18,6 +18,8 @@
 #define XML_MOST    (1024 * 1024)
 #define XML_DEPTH   64
 
+#define XML_PLUGIN  "vmtier-qemu.so"
+
 #define XML_NS_VMTIER   "urn:vmtier:libvirt:1"
 #define XML_NS_UNDO     "urn:vmtier:domxml:1"
 #define XML_NS_QEMU     "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -52,6 +54,10 @@ char *xml_attribute(const xmlNode *node, const char *name);
 bool xml_attribute_is(const xmlNode *node, const char *name, const char *value);
 /* Text of the node and all below, without blanks at its ends. g_free() it. */
 char *xml_text(const xmlNode *node);
+
+/* Is it the argument of QEMU's that loads our plugin? The first of these in a domain, or NULL. */
+bool xml_is_plugin(const xmlNode *node);
+xmlNode *xml_plugin(const xmlNode *domain);
 
 long xml_line(const xmlNode *node);
 /* Sets "line N: <element>: ..." and returns false. */

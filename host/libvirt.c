@@ -70,16 +70,6 @@ static void announce(struct libvirt *l, const struct known *k, const char *event
 
 /* --- settings ----------------------------------------------------------------------------------------------- */
 
-static bool has_max(const struct tiering *t)
-{
-    return t->max.bytes || t->max.share > 0;
-}
-
-static bool has_min(const struct tiering *t)
-{
-    return t->min.bytes || t->min.share > 0;
-}
-
 /*
  * A max that is less than the granule the VM will have, pins that do not fit it or the max, tiers that
  * there are not.
@@ -94,7 +84,7 @@ static char *misfit(struct libvirt *l, const struct known *k, const struct tieri
     struct pins pins;
 
     if (!tiering_spread(t, usual->tier_name, &weights, &pins, &error) ||
-        !tiering_check_pins(t, &pins, granule, &error))
+        !tiering_check_pins(t, &pins, granule, k->memory, &error))
         return g_strdup(error->message);
     if (!t->max.bytes || t->max.bytes >= granule)
         return NULL;
@@ -122,13 +112,14 @@ struct vm_config libvirt_config(struct libvirt *l, const struct known *k, const 
     if (!k || !k->tiering.given)
         return config;
     config.mode = k->tiering.mode;
-    if (has_max(&k->tiering))
+    if (quota_is_given(&k->tiering.max))
         config.quota = k->tiering.max;
-    if (has_min(&k->tiering))
+    if (quota_is_given(&k->tiering.min))
         config.min = k->tiering.min;
     else if (k->tiering.required)
         config.min = config.quota;
-    if (!has_max(&k->tiering) && quota_in_bytes(&config.min, k->memory) > quota_in_bytes(&config.quota, k->memory))
+    if (!quota_is_given(&k->tiering.max) &&
+        quota_in_bytes(&config.min, k->memory) > quota_in_bytes(&config.quota, k->memory))
         config.quota = config.min;
     if (k->tiering.weight)
         config.weight = k->tiering.weight;

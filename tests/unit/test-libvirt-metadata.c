@@ -75,6 +75,8 @@ static void test_little(void)
     g_assert_false(t.given);
     t = read_good("<t:tiering xmlns:t='" XML_NS_VMTIER "'><t:dram max='1.5GiB'/></t:tiering>");
     g_assert_cmpuint(t.max.bytes, ==, 1536 * MIB);
+    t = read_good(OPEN "<dram min='25%' max='1G'/><interleave dram='3' slow.tier-1_a='1'/>" CLOSE);
+    g_assert_cmpstr(t.interleave[1].tier, ==, "slow.tier-1_a");
 }
 
 /* What is refused, and what the error says of it besides the line. */
@@ -116,7 +118,11 @@ static const struct {
       5, false },
     { OPEN "\n<interleave dram='1'/>" CLOSE, "shares of two tiers", 6, false },
     { OPEN "\n<interleave dram='3' cxl='0'/>" CLOSE, "cxl='0'", 6, true },
-    { OPEN "\n<interleave dram='3' ssd='1'/>" CLOSE, "unknown attribute 'ssd'", 6, false },
+    { OPEN "\n<interleave dram='3' _ssd='1'/>" CLOSE, "unknown attribute '_ssd'", 6, false },
+    { OPEN "\n<interleave dram='3' x:cxl='1' xmlns:x='urn:x'/>" CLOSE, "unknown attribute 'cxl'", 6, false },
+    { OPEN "\n<pin tier='-cxl' gpa='0' size='2M'/>" CLOSE, "tier='-cxl': the name of a tier", 6, true },
+    { OPEN "\n<dram min='2G' max='25%'/>" CLOSE, "min of <dram> is more than max, in a domain with 4.0", 5, false },
+    { OPEN "\n<dram min='75%' max='2G'/>" CLOSE, "min of <dram> is more than max, in a domain with 4.0", 5, false },
     { OPEN "<granule>2M</granule>\n<dram max='1M'/>" CLOSE, "less than one granule", 5, false },
     { "<vmtier:tiering mode='on'/>", "vmtier", 5, true },   /* the prefix is not declared */
     { OPEN "</tiering>", "tiering", 5, true },
@@ -244,6 +250,8 @@ static void test_schema(void)
     xmlSetGenericErrorFunc(NULL, ignore);
     g_assert_true(schema_takes(schema, everything));
     g_assert_true(schema_takes(schema, "<vmtier:tiering " NS "/>"));
+    g_assert_true(schema_takes(schema, OPEN "<interleave dram='3' slow.tier-1_a='1'/>"
+                               "<pin tier='slow.tier-1_a' gpa='0' size='2M'/>" CLOSE));
     for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_test_message("%s", bad[i].metadata);
         g_assert_true(schema_takes(schema, bad[i].metadata) == !bad[i].schema);

@@ -158,6 +158,7 @@ static void test_spread(void)
         { TIERING("", "<pin tier='cxl0' gpa='0' size='2M'/>"), "<pin>: there is no tier 'cxl0'" },
         { TIERING("", "<pin tier='cxl' gpa='0' size='64K'/>"), "<pin> at 0x0 is not of whole granules of 2097152" },
         { TIERING("", "<dram max='4M'/><pin tier='dram' gpa='0' size='8M'/>"), "pins to dram of 8388608 bytes" },
+        { TIERING("", "<dram max='0.5%'/><pin tier='dram' gpa='0' size='8M'/>"), "pins to dram of 8388608 bytes" },
     };
 
     memcpy(hello.uuid, uuid_bytes, sizeof(hello.uuid));
