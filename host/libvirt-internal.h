@@ -17,6 +17,7 @@ struct known {
     char *problem;              /* what is wrong with its metadata; NULL: nothing */
     const char *from;           /* "hook", "libvirt", "file" */
     bool seen;                  /* since the connection was made */
+    bool starting;              /* the hook has told that it starts, libvirtd not yet that it has */
 };
 
 struct libvirt {
@@ -33,6 +34,10 @@ struct libvirt {
 struct known *libvirt_learn(struct libvirt *l, const char *xml, const char *from, GError **error);
 void libvirt_forget(struct libvirt *l, const char *uuid);
 struct known *libvirt_known(struct libvirt *l, const char *uuid, const char *name);
+
+/* Logged, and told to all who listen: `key` is what `text` is in the event's data. */
+void libvirt_announce(struct libvirt *l, const struct known *known, const char *event, const char *key,
+                      const char *text);
 
 /* Its VM, if that is attached; its configuration (`known` may be NULL). */
 struct vm *libvirt_vm(struct libvirt *l, const struct known *known);

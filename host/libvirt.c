@@ -53,8 +53,8 @@ struct vm *libvirt_vm(struct libvirt *l, const struct known *known)
     return NULL;
 }
 
-static void announce(struct libvirt *l, const struct known *k, const char *event, const char *key,
-                     const char *text)
+void libvirt_announce(struct libvirt *l, const struct known *k, const char *event, const char *key,
+                      const char *text)
 {
     JsonObject *data = json_object_new();
     const struct vm *vm = libvirt_vm(l, k);
@@ -157,7 +157,7 @@ static void set_problem(struct libvirt *l, struct known *k, const char *problem)
     g_free(k->problem);
     k->problem = g_strdup(problem);
     if (news)
-        announce(l, k, "VMTIER_LIBVIRT_INVALID", "reason", problem);
+        libvirt_announce(l, k, "VMTIER_LIBVIRT_INVALID", "reason", problem);
 }
 
 static void settle(struct libvirt *l, struct known *k, const struct domain_facts *facts,
@@ -176,12 +176,12 @@ static void settle(struct libvirt *l, struct known *k, const struct domain_facts
     if (strcmp(from, "file"))
         libvirt_save(l, k);
     if (!first || tiering->given)
-        announce(l, k, "VMTIER_LIBVIRT_SETTINGS", "settings", summary);
+        libvirt_announce(l, k, "VMTIER_LIBVIRT_SETTINGS", "settings", summary);
     if (strcmp(from, "file"))
         apply(l, k);
 }
 
-static struct known *domain_named(struct libvirt *l, const struct domain_facts *facts)
+static struct known *domain_named(struct libvirt *l, const struct domain_facts *facts, const char *from)
 {
     g_autofree char *uuid = g_ascii_strdown(facts->uuid ? facts->uuid : "", -1);
     struct known *k = g_hash_table_lookup(l->domains, uuid);
@@ -189,6 +189,7 @@ static struct known *domain_named(struct libvirt *l, const struct domain_facts *
     if (!k && g_uuid_string_is_valid(uuid) && g_hash_table_size(l->domains) < DOMAINS_MOST) {
         k = g_new0(struct known, 1);
         k->uuid = g_steal_pointer(&uuid);
+        k->from = from;
         g_hash_table_insert(l->domains, k->uuid, k);
     }
     if (k) {
@@ -213,7 +214,7 @@ struct known *libvirt_learn(struct libvirt *l, const char *xml, const char *from
         g_propagate_error(error, g_steal_pointer(&wrong));
         return NULL;
     }
-    k = domain_named(l, &facts);
+    k = domain_named(l, &facts, from);
     unfit = k && !wrong ? misfit(l, k, &tiering) : NULL;
     if (k && !wrong && !unfit)
         unfit = libvirt_overdraws(l, k, &tiering);
@@ -287,20 +288,25 @@ static void on_domain(gpointer opaque, const char *uuid, const char *xml)
     g_autoptr(GError) error = NULL;
     struct known *k = libvirt_learn(opaque, xml, "libvirt", &error);
 
-    if (k)
-        k->seen = true;
-    else
+    if (!k) {
         g_warning("libvirt: domain %s: %s", uuid, error ? error->message : "too many domains");
+        return;
+    }
+    k->seen = true;
+    k->starting = false;
 }
 
+/* That it stopped may be told late, when the hook has told of its next start: then it is not the end of that. */
 static void on_lifecycle(gpointer opaque, const char *uuid, const char *name, const char *event)
 {
     struct libvirt *l = opaque;
-    const struct known *k = libvirt_known(l, uuid, NULL);
+    struct known *k = libvirt_known(l, uuid, NULL);
     const struct known stranger = { .name = (char *)name, .uuid = (char *)uuid };
 
-    announce(l, k ? k : &stranger, "VMTIER_LIBVIRT_DOMAIN", "event", event);
-    if (k && !strcmp(event, "stopped"))
+    libvirt_announce(l, k ? k : &stranger, "VMTIER_LIBVIRT_DOMAIN", "event", event);
+    if (k && !strcmp(event, "started"))
+        k->starting = false;
+    if (k && !strcmp(event, "stopped") && !k->starting)
         libvirt_forget(l, uuid);
 }
 
@@ -340,101 +346,3 @@ void libvirt_stop(struct daemon *d)
     g_free(l->why_not);
     g_free(l);
 }
-
-/* --- what is shown, and the hook ---------------------------------------------------------------------------- */
-
-static void put_text(JsonObject *o, const char *key, const char *text)
-{
-    if (text)
-        json_object_set_string_member(o, key, text);
-    else
-        json_object_set_null_member(o, key);
-}
-
-static JsonObject *view_known(const struct known *k)
-{
-    JsonObject *o = json_object_new();
-    g_autofree char *summary = tiering_summary(&k->tiering);
-
-    put_text(o, "name", k->name);
-    put_text(o, "uuid", k->uuid);
-    put_text(o, "settings", k->tiering.given ? summary : NULL);
-    json_object_set_boolean_member(o, "required", k->tiering.required);
-    put_text(o, "from", k->from);
-    put_text(o, "problem", k->problem);
-    return o;
-}
-
-JsonObject *libvirt_view_vm(struct daemon *d, const struct vm *vm)
-{
-    const struct known *k = d->libvirt ? libvirt_known(d->libvirt, vm->uuid, vm->name) : NULL;
-
-    return k ? view_known(k) : NULL;
-}
-
-JsonObject *libvirt_view(struct daemon *d)
-{
-    JsonObject *o = json_object_new();
-    JsonArray *domains = json_array_new();
-    struct libvirt *l = d->libvirt;
-    GHashTableIter iter;
-    gpointer k;
-
-    put_text(o, "uri", d->config->libvirt);
-    json_object_set_boolean_member(o, "connected", l && l->connected);
-    put_text(o, "reason", l ? l->why_not : NULL);
-    if (l)
-        g_hash_table_iter_init(&iter, l->domains);
-    while (l && g_hash_table_iter_next(&iter, NULL, &k))
-        json_array_add_object_element(domains, view_known(k));
-    json_object_set_array_member(o, "domains", domains);
-    return o;
-}
-
-static JsonNode *node_of(JsonObject *o)
-{
-    JsonNode *node = json_node_new(JSON_NODE_OBJECT);
-
-    json_node_take_object(node, o);
-    return node;
-}
-
-static JsonNode *query(JsonObject *args, gpointer opaque, GError **error)
-{
-    (void)args, (void)error;
-    return node_of(libvirt_view(opaque));
-}
-
-/* At "prepare", and with required='yes', the answer may be no. */
-static JsonNode *hook(JsonObject *args, gpointer opaque, GError **error)
-{
-    struct daemon *d = opaque;
-    const char *operation = json_object_get_string_member(args, "operation");
-    struct known *k = libvirt_learn(d->libvirt, json_object_get_string_member(args, "xml"), "hook", error);
-    g_autofree char *refusal = NULL;
-    JsonObject *o;
-
-    if (!k)
-        return error && *error ? NULL : node_of(json_object_new());
-    if (!strcmp(operation, "release") || !strcmp(operation, "stopped")) {
-        libvirt_forget(d->libvirt, k->uuid);
-        return node_of(json_object_new());
-    }
-    o = json_object_new();
-    refusal = !strcmp(operation, "prepare") && k->required ? libvirt_admit(d->libvirt, k) : NULL;
-    put_text(o, "refuse", refusal);
-    put_text(o, "problem", k->problem);
-    if (refusal)
-        libvirt_forget(d->libvirt, k->uuid);
-    return node_of(o);
-}
-
-static const struct qmp_arg hook_args[] = {
-    { "domain", QMP_STRING, true }, { "operation", QMP_STRING, true }, { "xml", QMP_STRING, true }, { 0 },
-};
-
-const struct qmp_command libvirt_commands[] = {
-    { "query-vmtier-libvirt", NULL, query },
-    { "vmtier-libvirt-hook", hook_args, hook },
-    { 0 },
-};

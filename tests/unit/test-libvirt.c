@@ -19,15 +19,21 @@ static const guint8 uuid_bytes[16] = {
     0xf4, 0xe2, 0xe4, 0x87, 0x49, 0xa8, 0x4d, 0x8c, 0x80, 0xf6, 0x27, 0xb1, 0x70, 0xb6, 0x6f, 0x77,
 };
 
-static struct daemon *start(const char *dir)
+static struct daemon *start_with(const char *dir, const char *uri)
 {
     struct daemon *d = fixture_daemon();
 
     g_free(d->config->qmp_socket);
     d->config->qmp_socket = g_build_filename(dir, "qmp.sock", NULL);
+    d->config->libvirt = g_strdup(uri);
     d->userfault = open("/dev/null", O_RDWR | O_CLOEXEC);
     libvirt_start(d);
     return d;
+}
+
+static struct daemon *start(const char *dir)
+{
+    return start_with(dir, NULL);
 }
 
 static void end(struct daemon *d)
@@ -211,6 +217,91 @@ static void test_restart(void)
     remove_dir(dir);
 }
 
+/* --- libvirtd, played by us --------------------------------------------------------------------------------- */
+
+static struct libvirt_watcher watcher;
+static gpointer watcher_of;
+
+static struct libvirt_watch *watch(const char *uri, const struct libvirt_watcher *w, gpointer opaque)
+{
+    (void)uri;
+    watcher = *w;
+    watcher_of = opaque;
+    return (void *)&watcher;
+}
+
+static void unwatch(struct libvirt_watch *w)
+{
+    g_assert_true(w == (void *)&watcher);
+}
+
+/* Instead of the one that loads the real module. */
+const struct libvirt_module *libvirt_module(GError **error)
+{
+    static const struct libvirt_module module = { .version = LIBVIRT_MODULE_VERSION, .watch = watch,
+                                                  .unwatch = unwatch };
+
+    (void)error;
+    return &module;
+}
+
+static void libvirt_says(const char *metadata)
+{
+    g_autofree char *xml = g_strdup_printf("<domain><name>toy</name><uuid>" UUID "</uuid><memory unit='GiB'>1</memory>"
+                                           "<metadata>%s</metadata></domain>", metadata);
+
+    watcher.domain(watcher_of, UUID, xml);
+}
+
+static bool is_known(struct daemon *d)
+{
+    return libvirt_known(d->libvirt, UUID, NULL);
+}
+
+/* One that ended while libvirtd was away is forgotten, and so is one whose metadata have never been right. */
+static void test_unseen(void)
+{
+    static const char *const metadata[] = { TIERING("", "<dram max='8M'/>"), TIERING("", "<dramm/>") };
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start_with(dir, "toy:///");
+
+    for (guint i = 0; i < G_N_ELEMENTS(metadata); i++) {
+        libvirt_says(metadata[i]);
+        watcher.connection(watcher_of, true, "toy:///");
+        g_assert_true(is_known(d));
+        watcher.connection(watcher_of, false, "gone");
+        watcher.connection(watcher_of, true, "toy:///");
+        g_assert_false(is_known(d));
+        tell(d, "prepare", metadata[i]);        /* it may not be in libvirtd's list yet */
+        watcher.connection(watcher_of, true, "toy:///");
+        g_assert_true(is_known(d));
+        tell(d, "release", metadata[i]);
+    }
+    end(d);
+    remove_dir(dir);
+}
+
+/* libvirtd tells of a domain's end after the hook has told of its next start. */
+static void test_late(void)
+{
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start_with(dir, "toy:///");
+
+    watcher.connection(watcher_of, true, "toy:///");
+    tell(d, "prepare", TIERING("", "<dram max='8M'/>"));
+    watcher.lifecycle(watcher_of, UUID, "toy", "started");
+    libvirt_says(TIERING("", "<dram max='8M'/>"));
+    tell(d, "release", TIERING("", "<dram max='8M'/>"));
+    tell(d, "prepare", TIERING("", "<dram max='16M'/>"));
+    watcher.lifecycle(watcher_of, UUID, "toy", "stopped");
+    g_assert_cmpuint(libvirt_vm_config(d, "toy", uuid_bytes).quota.bytes, ==, 16 * MIB);
+    watcher.lifecycle(watcher_of, UUID, "toy", "started");
+    watcher.lifecycle(watcher_of, UUID, "toy", "stopped");
+    g_assert_false(is_known(d));
+    end(d);
+    remove_dir(dir);
+}
+
 /* --- who may start ------------------------------------------------------------------------------------------ */
 
 static void refused(struct daemon *d, const char *uuid, const char *memory, const char *metadata,
@@ -346,6 +437,8 @@ int main(int argc, char **argv)
     g_test_add_func("/libvirt/live", test_live);
     g_test_add_func("/libvirt/spread", test_spread);
     g_test_add_func("/libvirt/restart", test_restart);
+    g_test_add_func("/libvirt/unseen", test_unseen);
+    g_test_add_func("/libvirt/late", test_late);
     g_test_add_func("/libvirt/admission", test_admission);
     g_test_add_func("/libvirt/one-notion", test_one_notion);
     return g_test_run();
