@@ -71,11 +71,18 @@ static JsonNode *query(JsonObject *args, gpointer opaque, GError **error)
 
 /* --- the hook ------------------------------------------------------------------------------------------------ */
 
-/* Why it is not to start, or NULL. */
+/* Why it is not to start, or NULL. One that would rather start without its guarantee does, and that is told. */
 static char *prepare(struct libvirt *l, struct known *k)
 {
+    bool asks = k->required || k->tiering.n_pins || quota_is_given(&k->tiering.min);
+    g_autofree char *refusal = asks ? libvirt_admit(l, k) : NULL;
+
     k->starting = true;
-    return k->required ? libvirt_admit(l, k) : NULL;
+    if (k->required)
+        return g_steal_pointer(&refusal);
+    if (refusal && !k->problem && k->plugin && l->daemon->pool)
+        libvirt_announce(l, k, "VMTIER_LIBVIRT_UNPROMISED", "reason", refusal);
+    return NULL;
 }
 
 static JsonNode *hook(JsonObject *args, gpointer opaque, GError **error)

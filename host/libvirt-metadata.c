@@ -454,7 +454,11 @@ char *tiering_write(const struct tiering *tiering, const struct domain_facts *fa
                     "</memory><metadata>", name, uuid, facts->memory);
     if (tiering->given)
         write_element(s, tiering);
-    g_string_append(s, "</metadata></domain>\n");
+    g_string_append(s, "</metadata>");
+    if (facts->plugin)
+        g_string_append(s, "<qemu:commandline xmlns:qemu=\"" XML_NS_QEMU "\"><qemu:arg value=\"" XML_PLUGIN
+                        "\"/></qemu:commandline>");
+    g_string_append(s, "</domain>\n");
     return g_string_free(s, FALSE);
 }
 

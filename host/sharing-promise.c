@@ -42,14 +42,16 @@ static guint64 promised_to_others(struct daemon *d, const struct vm *but, const 
     return sum;
 }
 
+/* What vm_guarantee() will be, once it runs. */
 guint64 sharing_promise(const struct daemon *d, const struct vm_config *config, guint64 ram)
 {
-    guint64 bytes = quota_in_bytes(&config->min, ram);
+    guint64 bytes = MAX(quota_in_bytes(&config->min, ram), pins_bytes(&config->pins, 0));
+    guint64 most = quota_in_bytes(&config->quota, ram);
 
     if (ram && config->mode != VM_ON)
         return ram;
-    if (!bytes && !d->pool)
-        bytes = quota_in_bytes(&config->quota, ram);
+    if (most && (bytes > most || (!bytes && !d->pool)))
+        bytes = most;
     return ram ? MIN(bytes, ram) : bytes;
 }
 

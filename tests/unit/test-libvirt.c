@@ -212,6 +212,9 @@ static void test_restart(void)
     g_test_assert_expected_messages();
     g_assert_cmpuint(libvirt_vm_config(d, "toy", uuid_bytes).quota.bytes, ==, 64 * MIB);
     g_assert_cmpuint(g_hash_table_size(d->libvirt->domains), ==, 1);
+    d->pool = 1024 * MIB;
+    g_assert_cmpuint(libvirt_promised(d, NULL), ==, 2 * MIB);       /* what it pins, until its VM is back */
+    g_assert_cmpuint(libvirt_promised(d, UUID), ==, 0);
     tell(d, "release", "");
     end(d);
     remove_dir(dir);
@@ -430,6 +433,53 @@ static void test_one_notion(void)
     remove_dir(dir);
 }
 
+/* What is pinned to dram is promised like a min, before its VM runs, when that is asked for live, and after. */
+static void test_pins_are_promises(void)
+{
+    static const char pins[] = TIERING("required='yes'", "<dram min='8M' max='900M'/>"
+                                       "<pin tier='dram' gpa='0' size='600M'/>");
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start(dir);
+    struct vm *toy;
+
+    d->pool = 1024 * MIB;
+    tell(d, "prepare", pins);
+    g_assert_cmpuint(libvirt_promised(d, NULL), ==, 600 * MIB);
+    refused(d, other_uuid(1), "1024", TIERING("required='yes'", "<dram min='425M' max='900M'/>"),
+            "*424.0?MiB are not promised*");
+    toy = attach(d, uuid_bytes, "toy");
+    g_assert_cmpuint(vm_guarantee(toy, &toy->want, 1024 * MIB), ==, 600 * MIB);
+    g_assert_null(hook(d, "prepare", other_uuid(1), "1024", TIERING("required='yes'", "<dram min='424M'/>")));
+    tell(d, "reconnect", TIERING("", "<dram max='900M'/><pin tier='dram' gpa='0' size='602M'/>"));
+    g_assert_cmpuint(pins_bytes(&toy->want.pins, 0), ==, 600 * MIB);
+    g_assert_nonnull(libvirt_known(d->libvirt, UUID, NULL)->problem);
+    detach(d, toy);
+    tell(d, "release", pins);
+    g_assert_null(hook(d, "release", other_uuid(1), "1024", ""));
+    end(d);
+    remove_dir(dir);
+}
+
+/* One that does not insist starts all the same; that its min is no promise is told. */
+static void test_unpromised(void)
+{
+    g_autofree char *dir = make_dir();
+    struct daemon *d = start(dir);
+
+    d->pool = 1024 * MIB;
+    tell(d, "prepare", TIERING("required='yes'", "<dram min='600M'/>"));
+    g_assert_cmpstr(fixture_told, ==, "VMTIER_LIBVIRT_SETTINGS");
+    g_assert_null(hook(d, "prepare", other_uuid(1), "1024", TIERING("", "<dram min='424M'/>")));
+    g_assert_cmpstr(fixture_told, ==, "VMTIER_LIBVIRT_SETTINGS");
+    g_assert_null(hook(d, "release", other_uuid(1), "1024", ""));
+    g_assert_null(hook(d, "prepare", other_uuid(1), "1024", TIERING("", "<dram min='425M'/>")));
+    g_assert_cmpstr(fixture_told, ==, "VMTIER_LIBVIRT_UNPROMISED");
+    g_assert_null(hook(d, "release", other_uuid(1), "1024", ""));
+    tell(d, "release", "");
+    end(d);
+    remove_dir(dir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -441,5 +491,7 @@ int main(int argc, char **argv)
     g_test_add_func("/libvirt/late", test_late);
     g_test_add_func("/libvirt/admission", test_admission);
     g_test_add_func("/libvirt/one-notion", test_one_notion);
+    g_test_add_func("/libvirt/pins-are-promises", test_pins_are_promises);
+    g_test_add_func("/libvirt/unpromised", test_unpromised);
     return g_test_run();
 }

@@ -20,9 +20,12 @@ void daemon_emit(struct daemon *d, const char *event, const char *vm, const char
     g_test_message("%s: %s: %s", vm, event, text);
 }
 
+static const char *fixture_told;        /* the event that was told last */
+
 void daemon_tell(struct daemon *d, const char *event, JsonObject *data)
 {
     (void)d;
+    fixture_told = event;
     g_test_message("%s", event);
     json_object_unref(data);
 }
