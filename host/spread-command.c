@@ -93,7 +93,10 @@ static bool add_pin(struct daemon *d, struct vm *vm, const struct pin *pin, GErr
     g_mutex_lock(&vm->lock);
     want = vm->want;
     ram = vm->shown.ram_bytes;
-    ok = pins_add(&want.pins, pin, error) && check_range(vm, pin, error);
+    ok = pins_add(&want.pins, pin, error);
+    if (!ok)
+        g_prefix_error(error, "%s: ", vm->name);
+    ok = ok && check_range(vm, pin, error);
     g_mutex_unlock(&vm->lock);
     if (!ok || (pin->tier == 0 && !check_dram(d, vm, &want, ram, error)))
         return false;
@@ -112,8 +115,11 @@ static JsonNode *pin_range(JsonObject *args, gpointer opaque, GError **error)
     g_autofree char *text = NULL;
     int tier = vm ? tier_number(json_object_get_string_member(args, "tier"), vm->config.tier_name, error) : -1;
 
-    if (tier < 0)
+    if (tier < 0) {
+        if (vm)
+            g_prefix_error(error, "%s: ", vm->name);
         return NULL;
+    }
     if (gpa < 0 || size <= 0) {
         (void)REFUSE(error, "%s: gpa %" G_GINT64_FORMAT ", size %" G_GINT64_FORMAT ": a pin has both",
                      vm->name, gpa, size);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A guest on three tiers: cold memory by weights, a hot set that is interleaved and whose weights change
- * while the guest works, pins, a daemon that is killed meanwhile, and everything back in dram.
+ * A guest on three tiers whose hot set is interleaved, with weights that change while it works. (Pins, and cold
+ * memory on several tiers: test-pins.c.)
  *
  * timeout: 200
  *
@@ -9,8 +9,6 @@
  * and what the files hold.
  */
 #include "rig.h"
-
-#include <signal.h>
 
 #define RAM      (256 * MIB)
 #define BOOT     120.0
@@ -80,7 +78,7 @@ static void interleave(struct rig *rig, const char *weights)
 /* Waits until the hot set is where the weights want it, to the granule. */
 static void settle(struct rig *rig, guint tier, gint64 target)
 {
-    double end = lab_now() + ANSWER;
+    double end = lab_deadline(ANSWER);
 
     while (hot(rig, tier) != target) {
         if (lab_now() > end)
