@@ -64,14 +64,20 @@ static char *read_xml(const char *domain, GError **error)
 
 /* --- where it goes to ---------------------------------------------------------------------------------- */
 
-/* As a file that another process can open by its descriptor. */
-static int memory_file(const char *text)
+/* The text becomes a file that another process can open as its descriptor `as`. */
+static bool give_file(GSubprocessLauncher *launcher, const char *text, int as, GError **error)
 {
     int fd = memfd_create("vmtier-domxml", MFD_CLOEXEC);
+    size_t size = strlen(text);
 
-    if (fd >= 0 && write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-        errno = ENOSPC;
-    return fd;
+    if (fd >= 0 && write(fd, text, size) == (ssize_t)size) {
+        g_subprocess_launcher_take_fd(launcher, fd, as);
+        return true;
+    }
+    g_set_error(error, CLI_ERROR, CLI_REFUSED, "no memory for a file of %zu bytes: %s", size, g_strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return false;
 }
 
 static bool print_diff(const char *before, const char *after, GError **error)
@@ -79,11 +85,16 @@ static bool print_diff(const char *before, const char *after, GError **error)
     g_autoptr(GSubprocessLauncher) launcher = g_subprocess_launcher_new(G_SUBPROCESS_FLAGS_NONE);
     g_autoptr(GSubprocess) diff = NULL;
 
-    g_subprocess_launcher_take_fd(launcher, memory_file(before), 3);
-    g_subprocess_launcher_take_fd(launcher, memory_file(after), 4);
+    if (!give_file(launcher, before, 3, error) || !give_file(launcher, after, 4, error))
+        return false;
     diff = g_subprocess_launcher_spawn(launcher, error, "diff", "-u", "--label", "before", "--label", "after",
                                        "/dev/fd/3", "/dev/fd/4", NULL);
-    return diff && g_subprocess_wait(diff, NULL, error);
+    if (!diff || !g_subprocess_wait(diff, NULL, error))
+        return false;
+    if (g_subprocess_get_if_exited(diff) && g_subprocess_get_exit_status(diff) <= 1)    /* 1: they differ */
+        return true;
+    g_set_error(error, CLI_ERROR, CLI_REFUSED, "diff has failed");
+    return false;
 }
 
 static bool define(const char *before, const char *after, GError **error)
