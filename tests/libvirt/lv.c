@@ -242,15 +242,19 @@ char *lv_domain(struct lab *lab, const char *name, const char *append)
         "    </serial>\n    <memballoon model='virtio'/>\n  </devices>\n</domain>\n", name, append, path);
 }
 
-void lv_define(struct lv *lv, const char *name, const char *xml, const char *words)
+char *lv_tierable(struct lab *lab, const char *xml, const char *words)
 {
-    g_autofree char *socket = lv_home("vmm.sock"), *file = lab_path(lv->lab, "domain.xml");
-    g_autofree char *changed = lv_vmtier(lv->lab, xml, 0, "domxml --plugin " INSIDE "/vmtier-qemu.so "
-                                         "--vmm-socket '%s' %s", socket, words);
+    g_autofree char *socket = lv_home("vmm.sock");
+
+    return lv_vmtier(lab, xml, 0, "domxml --plugin " INSIDE "/vmtier-qemu.so --vmm-socket '%s' %s", socket, words);
+}
+
+void lv_define(struct lv *lv, const char *xml, const char *words)
+{
+    g_autofree char *file = lab_path(lv->lab, "domain.xml"), *changed = lv_tierable(lv->lab, xml, words);
 
     g_assert_true(g_file_set_contents(file, changed, -1, NULL));
     g_free(lv_virsh(lv, "define --validate '%s'", file));
-    (void)name;
 }
 
 void lv_assert_state(struct lv *lv, const char *domain, const char *state)

@@ -39,8 +39,9 @@ char *lv_home(const char *name);
 /* The test guest as a plain domain; `append` for its kernel. */
 char *lv_domain(struct lab *lab, const char *name, const char *append);
 
-/* Through `vmtier domxml` with these words, then defined. */
-void lv_define(struct lv *lv, const char *name, const char *xml, const char *words);
+/* Through `vmtier domxml` with these words; and then defined. */
+char *lv_tierable(struct lab *lab, const char *xml, const char *words);
+void lv_define(struct lv *lv, const char *xml, const char *words);
 
 /* What `vmtier` prints, with these words and `input` for stdin; asserts that it exits with `status`. */
 char *lv_vmtier(struct lab *lab, const char *input, int status, const char *format, ...)

@@ -78,6 +78,29 @@ stop() {
     gone "$p"
 }
 
+# A libvirtd of a user's own, who is a number: its files are below /run/session.
+as_user() {
+    local user=$1
+    shift
+    (cd / && setpriv --reuid "$user" --regid "$user" --clear-groups env HOME=$S XDG_RUNTIME_DIR=$S/run \
+        XDG_CONFIG_HOME=$S/cfg XDG_CACHE_HOME=$S/cache XDG_DATA_HOME=$S/data "$@")
+}
+session_begin() {
+    mkdir -p $S/run $S/cfg/libvirt $S/cache $S/data
+    echo 'stdio_handler = "file"' >$S/cfg/libvirt/qemu.conf
+    chown -R "$1" $S
+    as_user "$1" libvirtd -d -p $S/libvirtd.pid
+}
+session_virsh() {
+    local user=$1
+    shift
+    as_user "$user" virsh -q -c qemu:///session "$@"
+}
+session_end() {
+    kill "$(cat $S/libvirtd.pid)"
+}
+S=/run/session
+
 set +e
 start
 echo "done $?"

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * libvirt's hook, with a daemon that answers, hangs, is not there, and says no.
+ * libvirt's hook, with a daemon that answers, hangs, is not there, and says no; and under a user's own libvirtd.
  *
  * timeout: 150
  */
 #include "tests/libvirt/lv.h"
 
 #include <gio/gio.h>
+#include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -109,6 +110,14 @@ static double seconds_to_start(void)
     return lab_now() - from;
 }
 
+static double seconds_to_list(void)
+{
+    double from = lab_now();
+
+    g_free(lv_virsh(lv, "list"));
+    return lab_now() - from;
+}
+
 struct lister {
     GThread *thread;
     gint stop;
@@ -120,10 +129,9 @@ static gpointer list(gpointer arg)
     struct lister *l = arg;
 
     while (!g_atomic_int_get(&l->stop)) {
-        double from = lab_now();
+        double took = seconds_to_list();
 
-        g_free(lv_virsh(lv, "list"));
-        l->longest = MAX(l->longest, lab_now() - from);
+        l->longest = MAX(l->longest, took);
     }
     return NULL;
 }
@@ -136,47 +144,74 @@ static bool is_gone(void *unused)
     return !vm;
 }
 
-/* What a start takes with a daemon that answers, and with one that is stopped; and `virsh list` meanwhile. */
-static double measure_delay(double *listed)
+static void destroy(void)
 {
-    struct lister lister = { 0 };
-    double usual, hung;
-
-    usual = seconds_to_start();
-    daemon_wait_vm_state(daemon_, VM, "tiering", SETTLE);
     g_free(lv_virsh(lv, "destroy " VM));
     g_assert_true(lab_wait(is_gone, NULL, SETTLE));
+}
+
+/*
+ * What a start takes with a daemon that answers, and with one that is stopped; and `virsh list` meanwhile. May they
+ * take two seconds more? Where a start takes more than four anyway, half of it: that is what such a machine varies by.
+ */
+static bool is_little_late(void)
+{
+    struct lister lister = { 0 };
+    double usual = seconds_to_start(), limit = MAX(2.0, usual / 2), listed = seconds_to_list(), delay;
+
+    daemon_wait_vm_state(daemon_, VM, "tiering", SETTLE);
+    destroy();
     child_kill(daemon_->process, SIGSTOP);
     lister.thread = g_thread_new("list", list, &lister);
-    hung = seconds_to_start();
+    delay = seconds_to_start() - usual;
     g_atomic_int_set(&lister.stop, 1);
     g_thread_join(lister.thread);
     lv_assert_state(lv, VM, "running");
     child_kill(daemon_->process, SIGCONT);
     daemon_wait_vm_state(daemon_, VM, "tiering", SETTLE);   /* by itself */
-    g_free(lv_virsh(lv, "destroy " VM));
-    g_assert_true(lab_wait(is_gone, NULL, SETTLE));
-    g_test_message("start: %.2f s, with a daemon that hangs %.2f s; virsh list: %.2f s at most", usual, hung,
-                   lister.longest);
-    *listed = lister.longest;
-    return hung - usual;
+    destroy();
+    g_test_message("start: %.2f s, with a daemon that hangs %.2f s more; virsh list: %.2f s, and %.2f s at most", usual,
+                   delay, listed, lister.longest);
+    return delay <= limit && lister.longest - listed <= limit;
 }
 
-/* What is ours is a second and a half; a machine that is busy with others adds to it, so the best of some counts. */
+/* What is ours is a second and a half; a machine that is busy with others adds to it, so it is tried again. */
 static void test_daemon_hangs(void)
 {
     g_autofree char *xml = lv_domain(lab, VM, "vmt.mode=idle vmt.foot=8M vmt.hot=2M");
-    double best = 1e9, best_list = 1e9;
+    bool good = false;
 
-    lv_define(lv, VM, xml, "--max 64M");
-    for (int i = 0; i < ATTEMPTS && (best > 2 || best_list > 2); i++) {
-        double listed, delay = measure_delay(&listed);
+    lv_define(lv, xml, "--max 64M");
+    for (int i = 0; i < ATTEMPTS && !good; i++)
+        good = is_little_late();
+    g_assert_true(good);
+}
 
-        best = MIN(best, delay);
-        best_list = MIN(best_list, listed);
-    }
-    g_assert_cmpfloat(best, <=, 2.0);
-    g_assert_cmpfloat(best_list, <=, 2.0);
+/* --- session mode ---------------------------------------------------------------------------------------------- */
+
+/*
+ * A user's own libvirtd runs the same hook, as that user, who may not talk to the daemon: the VM starts. A second
+ * hook bears witness of who was called.
+ */
+static void test_session(void)
+{
+    static const char witness[] = "#!/bin/sh\necho \"$2 $(id -u)\" >>/run/session/witness\nexit 0\n";
+    g_autofree char *path = g_build_filename(lv->dir, "etc/libvirt/hooks/qemu.d/60-witness", NULL);
+    g_autofree char *xml = lv_domain(lab, "own", "vmt.mode=idle vmt.foot=8M vmt.hot=2M"), *file = NULL, *plain = NULL;
+
+    g_assert_true(g_file_set_contents_full(path, witness, -1, G_FILE_SET_CONTENTS_NONE, 0755, NULL));
+    plain = lv_tierable(lab, xml, "--max 64M");
+    file = lab_path(lab, "own.xml");
+    g_assert_true(g_file_set_contents(file, plain, -1, NULL));
+    lv_shell(lv, "session_begin 65534");
+    lv_shell(lv, "session_virsh 65534 define /run/vmtier/own.xml");
+    lv_shell(lv, "session_virsh 65534 start own");
+    lv_shell(lv, "[ \"$(session_virsh 65534 domstate own)\" = running ]");
+    lv_shell(lv, "grep -qx 'prepare 65534' /run/session/witness");
+    lv_shell(lv, "session_virsh 65534 destroy own");
+    lv_shell(lv, "grep -qx 'release 65534' /run/session/witness");
+    lv_shell(lv, "session_end");
+    g_assert_cmpint(g_remove(path), ==, 0);
 }
 
 static void step(gconstpointer run)
@@ -206,6 +241,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/libvirt/hook/nobody", (gconstpointer)test_nobody, step);
     g_test_add_data_func("/libvirt/hook/refused", (gconstpointer)test_refused, step);
     g_test_add_data_func("/libvirt/hook/daemon-hangs", (gconstpointer)test_daemon_hangs, step);
+    g_test_add_data_func("/libvirt/hook/session", (gconstpointer)test_session, step);
     g_test_add_func("/libvirt/hook/end", end);
     return g_test_run();
 }

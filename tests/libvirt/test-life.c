@@ -123,7 +123,7 @@ static void test_start(void)
     g_autofree char *xml = lv_domain(lab, VM, "vmt.foot=96M vmt.hot=32M vmt.button"), *uuid = NULL, *known = NULL;
     g_autofree char *domuuid = NULL;
 
-    lv_define(lv, VM, xml, "--max 96M --mode on");
+    lv_define(lv, xml, "--max 96M --mode on");
     g_free(lv_virsh(lv, "start " VM));
     connect_guest();
     await_tiering();

@@ -99,7 +99,7 @@ static void play(struct host *a, struct host *b)
     g_autofree char *xml = lv_domain(a->lab, VM, "vmt.foot=96M vmt.hot=16M");
     struct guest *guest;
 
-    lv_define(a->lv, VM, xml, "--max 64M");
+    lv_define(a->lv, xml, "--max 64M");
     g_free(lv_virsh(a->lv, "start " VM));
     guest = lv_guest(a->lab, VM, SETTLE);
     g_free(guest_expect(guest, "VMT READY", BOOT));
