@@ -8,13 +8,13 @@
  * timeout: 400
  */
 #include "tests/libvirt/lv.h"
+#include "tests/vm/tiered.h"
 
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define VM "life"
-#define MIB (1024 * 1024ull)
 #define BOOT 90.0
 #define SETTLE 30.0
 
@@ -180,11 +180,33 @@ static void test_bad_metadata(void)
         const char *element, *said;
     } bad[] = {
         { "<tiering mode='auto'/>", "mode='auto'" },
+        { "<tiering mod='on'/>", "unknown attribute 'mod'" },
+        { "<tiering required='1'/>", "required='1'" },
+        { "<tiering>64M</tiering>", "text '64M'" },
+        { "<tiering><ram/></tiering>", "<ram>: unknown element" },
         { "<tiering><dram maxx='1G'/></tiering>", "maxx" },
         { "<tiering><dram max='64'/></tiering>", "no unit" },
-        { "<tiering><ram/></tiering>", "<ram>: unknown element" },
+        { "<tiering><dram max='1' unit='GiBi'/></tiering>", "the unit 'GiBi'" },
+        { "<tiering><dram max='0'/></tiering>", "max is 0" },
+        { "<tiering><dram max='64K'/></tiering>", "less than one granule" },
+        { "<tiering><dram max='101%'/></tiering>", "quota '101%'" },
         { "<tiering><dram min='2T'/></tiering>", "more than the domain's memory" },
+        { "<tiering><dram min='64M' max='32M'/></tiering>", "min is more than max" },
+        { "<tiering><dram min='64M' max='10%'/></tiering>", "min of <dram> is more than max" },
+        { "<tiering><dram weight='0'/></tiering>", "weight='0'" },
+        { "<tiering><dram/><dram/></tiering>", "there is one already" },
+        { "<tiering><dram><max/></dram></tiering>", "<max>: no such element in <dram>" },
+        { "<tiering><granule>3M</granule></tiering>", "a power of two" },
+        { "<tiering><pin gpa='0' size='2M'/></tiering>", "tier=''" },
+        { "<tiering><pin tier='nvme' gpa='0' size='2M'/></tiering>", "no tier 'nvme'" },
+        { "<tiering><pin tier='dram' gpa='4096' size='4K'/></tiering>", "not of whole granules" },
+        { "<tiering><pin tier='cxl' gpa='0' size='4M'/><pin tier='dram' gpa='0' size='2M'/></tiering>", "overlaps" },
+        { "<tiering><dram max='4M'/><pin tier='dram' gpa='0' size='8M'/></tiering>", "pins to dram of 8388608" },
+        { "<tiering><interleave dram='1'/></tiering>", "shares of two tiers" },
+        { "<tiering><interleave dram='1' cxl='0'/></tiering>", "cxl='0'" },
+        { "<tiering><interleave dram='3' cxl9='1'/></tiering>", "no tier 'cxl9'" },
     };
+    static_assert(G_N_ELEMENTS(bad) >= 20, "twenty kinds");
 
     for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(JsonObject) vm = NULL;
@@ -195,17 +217,83 @@ static void test_bad_metadata(void)
         vm = vm_view();
         g_assert_cmpuint(max_bytes(vm), ==, 80 * MIB);
         g_assert_cmpstr(json_object_get_string_member(vm, "mode"), ==, "on");
+        g_assert_cmpuint(json_array_get_length(json_object_get_array_member(vm, "pins")), ==, 0);
+        g_assert_true(json_object_get_null_member(vm, "interleave"));
     }
     set_metadata("<tiering mode='on'><dram max='64' unit='MiB'/></tiering>");
     await_quota(64 * MIB);
+}
+
+static gint64 number(const char *object, const char *name)
+{
+    g_autoptr(JsonObject) vm = vm_view();
+
+    return json_object_get_int_member(json_object_get_object_member(vm, object), name);
+}
+
+/* A round that has begun may still move something. */
+static bool is_still(void *unused)
+{
+    gint64 before = number("moves", "bytes");
+
+    (void)unused;
+    lab_sleep(1);
+    return number("moves", "bytes") == before;
+}
+
+static bool has_promoted(void *before)
+{
+    return number("moves", "promoted") > *(gint64 *)before;
+}
+
+/* Left alone, or only looked at: whatever the guest does, nothing is moved; and then it is again. */
+static void test_opt_out(void)
+{
+    static const char *const modes[][2] = { { "off", "off" }, { "observe", "observing" } };
+    gint64 moved;
+
+    for (guint i = 0; i < G_N_ELEMENTS(modes); i++) {
+        g_autofree char *element = g_strdup_printf("<tiering mode='%s'><dram max='64' unit='MiB'/></tiering>",
+                                                   modes[i][0]);
+
+        set_metadata(element);
+        daemon_wait_vm_state(daemon_, VM, modes[i][1], SETTLE);
+        g_assert_true(lab_wait(is_still, NULL, SETTLE));
+        moved = number("moves", "bytes");
+        g_array_unref(guest_shift(guest, SETTLE));
+        lab_sleep(3);
+        g_assert_cmpint(number("moves", "bytes"), ==, moved);
+    }
+    moved = number("moves", "promoted");
+    set_metadata("<tiering mode='on'><dram max='64' unit='MiB'/></tiering>");
+    await_tiering();
+    g_assert_true(lab_wait(has_promoted, &moved, SETTLE));
+    await_quota(64 * MIB);
+    assert_sane();
+}
+
+/* What libvirtd tells of the domain; what it told before is passed over. */
+static void await_event(const char *name)
+{
+    for (;;) {
+        g_autoptr(JsonObject) event = qmp_wait_event(daemon_->qmp, "VMTIER_LIBVIRT_DOMAIN", SETTLE);
+        JsonObject *data = event ? json_object_get_object_member(event, "data") : NULL;
+
+        if (!data)
+            g_error("no event '%s' of the domain", name);
+        if (!strcmp(json_object_get_string_member(data, "event"), name))
+            break;
+    }
 }
 
 static void test_suspend(void)
 {
     g_free(lv_virsh(lv, "suspend " VM));
     lv_assert_state(lv, VM, "paused");
+    await_event("suspended");
     g_free(lv_virsh(lv, "resume " VM));
     lv_assert_state(lv, VM, "running");
+    await_event("resumed");
     await_tiering();
     assert_sane();
 }
@@ -218,28 +306,48 @@ static void daemon_dies(void)
     g_free(guest_beat(guest, SETTLE));
 }
 
-static void all_is_well(void)
+static void await_all(void)
 {
     await_tiering();
     await_libvirt();
     await_quota(64 * MIB);
     lv_assert_state(lv, VM, "running");
+}
+
+static void all_is_well(void)
+{
+    await_all();
     assert_sane();
+}
+
+/* Besides, the guest has not stood still since guest_reset_gap(); counted before it is busy with the sweep. */
+static void all_was_well(void)
+{
+    await_all();
+    g_test_message("the guest was not heard of for %.0f ms at most", guest_longest_gap(guest));
+    g_assert_cmpfloat(guest_longest_gap(guest), <=, GAP_MS);
+    assert_sane();
+    guest_reset_gap(guest);
 }
 
 static void test_libvirtd_restarts(void)
 {
+    guest_reset_gap(guest);
     lv_shell(lv, "stop; start");
-    all_is_well();
+    all_was_well();
     lv_shell(lv, "crash; start");
-    all_is_well();
+    all_was_well();
 }
 
-/* The settings are there before libvirtd has been asked: the default would be 25 % of RAM. */
+/* Alone, and with libvirtd. Its settings are there before that has been asked: the default would be 25 % of RAM. */
 static void test_daemon_restarts(void)
 {
     g_autofree char *from = NULL;
 
+    guest_reset_gap(guest);
+    daemon_dies();
+    daemon_restart(daemon_);
+    all_was_well();
     daemon_dies();
     lv_shell(lv, "crash");
     daemon_restart(daemon_);
@@ -248,21 +356,28 @@ static void test_daemon_restarts(void)
     g_assert_cmpstr(from, ==, "file");
     await_quota(64 * MIB);
     lv_shell(lv, "start");
-    all_is_well();
+    all_was_well();
 }
 
 static void test_both_restart(void)
 {
+    guest_reset_gap(guest);
     lv_shell(lv, "crash");
     daemon_dies();
     lv_shell(lv, "start");
     g_free(guest_beat(guest, SETTLE));
     daemon_restart(daemon_);
-    all_is_well();
+    all_was_well();
     daemon_dies();
     lv_shell(lv, "stop; start");
     daemon_restart(daemon_);
-    all_is_well();
+    all_was_well();
+    lv_shell(lv, "crash");
+    daemon_dies();
+    daemon_restart(daemon_);
+    await_tiering();
+    lv_shell(lv, "start");
+    all_was_well();
 }
 
 /* --- other ways to end and begin -------------------------------------------------------------------------------- */
@@ -391,8 +506,9 @@ int main(int argc, char **argv)
     } steps[] = {
         { "start", test_start },                { "sandbox", test_sandbox },
         { "quota-live", test_quota_live },      { "bad-metadata", test_bad_metadata },
-        { "suspend", test_suspend },            { "libvirtd-restarts", test_libvirtd_restarts },
-        { "daemon-restarts", test_daemon_restarts }, { "both-restart", test_both_restart },
+        { "opt-out", test_opt_out },            { "suspend", test_suspend },
+        { "libvirtd-restarts", test_libvirtd_restarts }, { "daemon-restarts", test_daemon_restarts },
+        { "both-restart", test_both_restart },
         { "save", test_save },                  { "managedsave", test_managedsave },
         { "reboot", test_reboot },              { "shutdown", test_shutdown },
         { "destroy", test_destroy },
