@@ -121,6 +121,8 @@ static void look_at_faults(void)
     uint64_t now = count_faults();
 
     alarms.recent = now > alarms.faults ? now - alarms.faults : 0;
+    if (!alarms.on)
+        alarms.unseen -= alarms.unseen / 4;     /* else a few now and then are an alarm in the end */
     alarms.unseen += (int64_t)alarms.recent;
     alarms.faults = now;
     alarms.calm = 0;
@@ -193,6 +195,11 @@ void refault_cost_end(uint64_t found)
 bool refault_cost_guest_left(void)
 {
     return cost.vcpu > 0;
+}
+
+bool refault_cost_some_left(void)
+{
+    return cost.vcpu > VCPU_SHARE_NS * cost.vcpus / 4;
 }
 
 bool refault_cost_pay(uint32_t pages, bool huge)

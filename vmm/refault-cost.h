@@ -28,6 +28,7 @@ void refault_cost_end(uint64_t found);
  */
 bool refault_cost_pay(uint32_t pages, bool huge);
 bool refault_cost_guest_left(void);
+bool refault_cost_some_left(void);   /* for what is no hurry */
 bool refault_cost_plenty(void);
 
 /* So many touches have happened; a range was unmapped. */

@@ -16,10 +16,13 @@
 #define SILENT_MIN    250000u       /* us to the next poll of a probe that was silent; doubles */
 #define SILENT_MOST   8000000u
 #define SILENT_WHOLE  2000000u      /* neighbours are polled together, for a twentieth of the cost */
+#define HALF_LONG     500000u       /* us: what takes longer to be half touched has more to tell */
 #define AGE_MOST      600000000u
 #define GROW_AFTER    3u            /* silent polls */
-#define DENSE_PAGES   128u          /* of a granule: it is in use all over */
+#define GROW_LIVES    4u            /* ... which is longer than so many of its probes' lives */
+#define DENSE_PAGES   12u           /* of a granule: it is in use all over, and dearer than a quick stretch */
 #define DENSE_WAIT    5000000u      /* us; doubles */
+#define BUSY_WAIT     20000000u     /* the same, of a granule that is not silent */
 #define DENSE_MOST    5u
 #define ALIKE         8u            /* ... unless the first touch came so many times too early */
 #define LIFE_LONG     250000u       /* us: of a quick stretch; any shorter and it is busy for sure */
@@ -88,18 +91,34 @@ static void credit(struct probe *p, uint32_t left, uint32_t touched, uint32_t ev
     probe_call.events += events;
 }
 
+static void back_off(struct probe *p, uint32_t ms)
+{
+    p->backoff = (uint16_t)(ms < BACKOFF_MAX ? ms : BACKOFF_MAX);
+    p->renew = probe_call.now + p->backoff * 1000u;
+}
+
 /* The mean life of its probes says when to look again: a while of calm doubles the back-off. */
-static void spend(struct probe *p)
+static void note_life(struct probe *p)
 {
     uint32_t life = probe_call.now - p->armed, wide = p->huge ? 16 : 4;
 
-    if (!p->life || life > wide * (uint64_t)p->life || life < p->life / wide)
-        p->backoff = BACKOFF_MIN;
-    else
-        p->backoff = (uint16_t)(p->backoff * 2u < BACKOFF_MAX ? p->backoff * 2u : BACKOFF_MAX);
-    p->life = p->life ? p->life - p->life / 4 + life / 4 + 1 : life + 1;
+    if (!p->life || life > wide * (uint64_t)p->life || life < p->life / wide) {
+        back_off(p, BACKOFF_MIN);
+        p->life = life + 1;
+    } else {
+        back_off(p, p->backoff * 2u);
+        p->life += life / 4 + 1 - p->life / 4;
+    }
+    p->tried = p->tried ? p->tried : probe_call.now;
+}
+
+static void spend(struct probe *p)
+{
+    if (!p->half)
+        note_life(p);
     p->state = PROBE_SPENT;
-    p->due = probe_call.now + p->backoff * 1000u;
+    p->half = false;
+    p->due = p->renew;
 }
 
 static void poll_later(struct probe *p)
@@ -129,29 +148,49 @@ static void poll_huge(struct probe *p, const struct pagemap_range *r)
     spend(p);
 }
 
+/* What it still lies in wait for is taken to be touched, unseen. */
+void probe_give_up(struct probe *p)
+{
+    uint32_t rest = p->size == PROBE_WHOLE ? 0 : p->pages - p->touched;
+
+    refault_cost_touched(rest, false);
+    probe_call.found += rest;
+    spend(p);
+}
+
+static void go_on(struct probe *p)
+{
+    p->silent = 0;
+    p->due = probe_call.now;
+}
+
 /*
- * Of a small stretch half has to be touched, and the rest is taken to be as well, unseen. Of a whole
- * granule a single page will do; what becomes of the others is looked at later (probe_review()).
+ * A small stretch has told enough when half of it has been touched. Where that was long in coming it goes
+ * on with the rest, which is paid for, until there is budget to spare for the next one. Of a whole granule a single page will do; what becomes of the others is looked at later (probe_review()).
  */
 static void poll_small(struct probe *p, const struct pagemap_range *r)
 {
-    uint32_t mapped = (uint32_t)(r->bytes / REFAULT_PAGE), fresh = 0, rest;
+    uint32_t mapped = (uint32_t)(r->bytes / REFAULT_PAGE), fresh = 0;
 
     if (mapped > p->touched)
         fresh = mapped - p->touched;
+    if (p->half && fresh > 1 && probe_call.now - p->polled < p->life / 4)
+        back_off(p, BACKOFF_MIN);
     credit(p, p->pages - p->touched, fresh, fresh);
     refault_cost_touched(fresh, false);
     p->touched += fresh;
     if (!fresh) {
         poll_later(p);
     } else if (p->size != PROBE_WHOLE && 2 * p->touched < p->pages) {
-        p->silent = 0;
-        p->due = probe_call.now;
+        go_on(p);
+    } else if (p->size != PROBE_WHOLE && p->touched < p->pages &&
+               (p->half || probe_call.now - p->armed > HALF_LONG)) {
+        if (!p->half)
+            note_life(p);
+        p->half = true;
+        go_on(p);
     } else {
-        rest = p->size == PROBE_WHOLE ? 0 : p->pages - p->touched;
-        refault_cost_touched(rest, false);
-        probe_call.found += rest;
-        spend(p);
+        probe_give_up(p);
     }
 }
 
@@ -185,6 +224,7 @@ void probe_start(struct probe *p, const struct pagemap_range *r)
 {
     p->state = PROBE_ARMED;
     p->silent = 0;
+    p->half = false;
     p->touched = 0;
     p->pages = (uint32_t)(r->length / REFAULT_PAGE);
     p->armed = p->polled = p->due = probe_call.now;
@@ -194,22 +234,31 @@ void probe_start(struct probe *p, const struct pagemap_range *r)
  * Each time that a whole granule turns out to be in use all over, it takes twice as long until it is
  * tried again: else a scan of all memory would pay for each page each time it comes by.
  */
-static bool may_try(const struct probe *p)
+static bool may_try(const struct probe *p, uint32_t wait)
 {
-    return (!p->dense || probe_call.now - p->tried > DENSE_WAIT << p->dense) &&
-           refault_cost_plenty() && refault_cost_cpu_left();
+    return (!wait || probe_call.now - p->tried > wait << p->dense) && refault_cost_plenty() &&
+           refault_cost_cpu_left();
+}
+
+/* Of a granule that is used now and then a silence is nothing new: a larger stretch would only cost more. */
+static bool is_news(const struct probe *p)
+{
+    const uint64_t usual = GROW_LIVES * (uint64_t)p->life;
+
+    return p->silent >= GROW_AFTER &&
+           probe_call.now - p->armed >= (usual < SILENT_MOST ? usual : SILENT_MOST);
 }
 
 bool probe_may_grow(const struct probe *p)
 {
-    if (p->state != PROBE_ARMED || p->huge || p->silent < GROW_AFTER)
+    if (p->state != PROBE_ARMED || p->huge || !is_news(p))
         return false;
-    return p->size == PROBE_QUICK || (p->size == PROBE_WIDE && may_try(p));
+    return p->size == PROBE_QUICK || (p->size == PROBE_WIDE && may_try(p, p->dense ? DENSE_WAIT : 0));
 }
 
 bool probe_may_be_whole(const struct probe *p)
 {
-    return p->state == PROBE_SPENT && !p->huge && p->life > LIFE_LONG && may_try(p);
+    return p->state == PROBE_SPENT && !p->huge && p->life > LIFE_LONG && may_try(p, BUSY_WAIT);
 }
 
 /*

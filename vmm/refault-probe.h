@@ -22,11 +22,14 @@ struct probe {
     uint8_t silent;                 /* polls on end that found nothing */
     uint8_t dense;                  /* times that all of it was armed in vain */
     bool huge;
+    bool half;                      /* armed, and half touched: enough, but the rest goes on */
     uint16_t backoff;               /* ms */
     uint32_t block;                 /* which stretch of the granule */
     uint32_t pages, touched;        /* of the stretch, in 4 KiB */
     uint32_t armed, polled, due;
-    uint32_t tried;                 /* when a whole granule was last found in use all over */
+    uint32_t renew;                 /* from when on the next stretch may be armed */
+    uint32_t tried;                 /* when a whole granule was last found in use all over; at first, when
+                                     * it was seen to be in use at all */
     uint32_t life;                  /* how long probes lived: a running mean; 0: not known */
     uint32_t events, reported;
     uint64_t exposure;              /* page-us; with events: since the last report */
@@ -60,6 +63,15 @@ void probe_review(struct probe *p, const struct pagemap_range *r);
 
 /* Takes what its range was found to be. */
 void probe_poll(struct probe *p, const struct pagemap_range *r);
+
+/* It is done with its stretch, whatever became of the rest of it. */
+void probe_give_up(struct probe *p);
+
+/* Half of it is touched, it took long, and its back-off is over. */
+static inline bool probe_may_renew(const struct probe *p)
+{
+    return p->state == PROBE_ARMED && p->half && (int32_t)(probe_call.now - p->renew) >= 0;
+}
 
 static inline bool probe_is_due(const struct probe *p)
 {

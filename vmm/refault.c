@@ -21,10 +21,12 @@
  * closely, too. It is never split up to look closer: that would cost the guest more than all of its probes
  * do (bench/track).
  *
- * A cold granule's probe stays armed. Silent probes are polled ever less often, unless the kernel has
- * counted page faults that nobody has seen the touches of (refault-cost.h). A busy granule's probe is
- * armed less often the longer its rate agrees with itself. There is no interval to tune; a call's work
- * is bounded by two budgets, our CPU time and the guest's, and each goes on where it ended.
+ * A cold granule's probe stays armed, and so does one that is used now and then, with what is left of it: it
+ * is renewed out of what the busy ones and those that are not known yet leave of the budget. Silent probes
+ * are polled ever less often, unless the kernel has counted page faults that nobody has seen the touches of
+ * (refault-cost.h). A busy granule's probe is armed less often the longer its rate agrees with itself. There
+ * is no interval to tune; a call's work is bounded by two budgets, our CPU time and the guest's, and each
+ * goes on where it ended.
  *
  * This works only inside a VMA that is registered with userfaultfd: elsewhere the kernel maps
  * sixteen pages around a read fault and one touch looks like many.
@@ -63,6 +65,7 @@ static struct probe *probes;        /* [VT_GRANULES_MAX], reserved address space
 static struct {
     uint32_t from, at;
     uint32_t hungry;                /* the first that wanted to be armed in vain, or NOBODY */
+    uint32_t waiting;               /* the first that left what budget there was to others, or NOBODY */
     bool under_way, round;          /* ... and beyond the last granule, at the first again */
     bool alarmed;                   /* it has looked at silent ones from its start */
 } pass;
@@ -295,8 +298,15 @@ static void arm_if_it_is_time(const struct ram_block *b, uint32_t granule)
         arm(b, granule, true);
         return;
     }
-    if (p->state == PROBE_ARMED || (p->state != PROBE_NEW && !probe_is_due(p)))
+    if (probe_may_renew(p)) {
+        if (!refault_cost_some_left()) {
+            pass.waiting = pass.waiting == NOBODY ? granule : pass.waiting;
+            return;
+        }
+        probe_give_up(p);
+    } else if (p->state == PROBE_ARMED || (p->state != PROBE_NEW && !probe_is_due(p))) {
         return;
+    }
     if (probe_may_be_whole(p)) {
         p->size = PROBE_WHOLE;
         p->life = 0;
@@ -436,8 +446,9 @@ static struct ram_block *next_block(void)
 
 static void begin_pass(void)
 {
-    pass.from = pass.at = pass.hungry == NOBODY ? 0 : pass.hungry;
-    pass.hungry = NOBODY;
+    pass.from = pass.hungry != NOBODY ? pass.hungry : pass.waiting != NOBODY ? pass.waiting : 0;
+    pass.at = pass.from;
+    pass.hungry = pass.waiting = NOBODY;
     pass.round = false;
     pass.alarmed = refault_cost_alarm();
     pass.under_way = true;
