@@ -4,6 +4,7 @@
  * then costs. In a guest with little time to spend on probes those were what left none for the hot ones.
  */
 #include "vmm/refault-cost.h"
+#include "vmm/refault.h"
 #include "vmm/refault-probe.h"
 
 #include <glib.h>
