@@ -221,6 +221,16 @@ struct pusher_count pusher_get_count(struct pusher *p)
     return (struct pusher_count){ p->moved, p->busy, p->frozen, p->failed, p->pages };
 }
 
+bool pusher_moves(struct pusher *p, uint64_t more, double timeout)
+{
+    uint64_t goal = pusher_get_count(p).moved + more;
+    double end = lab_deadline(timeout);
+
+    while (pusher_get_count(p).moved < goal && lab_now() < end)
+        lab_sleep(0.01);
+    return pusher_get_count(p).moved >= goal;
+}
+
 void pusher_may_freeze(struct pusher *p)
 {
     atomic_store(&p->may_freeze, true);

@@ -7,6 +7,7 @@
 #define VT_TEST_PUSHER_H
 
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct pusher;
@@ -28,6 +29,8 @@ struct pusher_count {
     uint64_t moved, busy, frozen, failed, pages;
 };
 struct pusher_count pusher_get_count(struct pusher *pusher);
+/* Waits until it has moved so many more; false: it has not in that time, which lab_deadline() makes longer. */
+bool pusher_moves(struct pusher *pusher, uint64_t more, double timeout);
 
 /* Stops and hangs up; asserts that no move failed. */
 void pusher_end(struct pusher *pusher);

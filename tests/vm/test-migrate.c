@@ -127,13 +127,6 @@ static void guest_check(struct side *s)
     g_assert_cmpuint(box.result, ==, 0);
 }
 
-static bool moves_well(void *side)
-{
-    const struct side *s = side;
-
-    return !s->pusher || pusher_get_count(s->pusher).moved >= MOVED_LEAST;
-}
-
 static void check_moved(struct side *s)
 {
     struct pusher_count n = pusher_get_count(s->pusher);
@@ -191,7 +184,7 @@ static void start_both(struct pair *p, const char *label, unsigned to)
     side_start(p, &p->to, "to", incoming, to);
     go(&p->from);
     go(&p->to);
-    g_assert_true(lab_wait(moves_well, &p->from, 30));
+    g_assert_true(pusher_moves(p->from.pusher, MOVED_LEAST, 30));
 }
 
 static void run_pair(struct pair *p, const char *uri)
@@ -278,27 +271,13 @@ static void check_lets_go(struct side *s)
     g_test_message("%s: %s", s->vm->qemu->name, json_text(frozen, "data.reason"));
 }
 
-struct progress {
-    struct pusher *pusher;
-    uint64_t wanted;
-};
-
-static bool has_moved(void *data)
-{
-    struct progress *p = data;
-
-    return pusher_get_count(p->pusher).moved >= p->wanted;
-}
-
 /* Tiering has come back by itself, and works. */
 static void check_goes_on(struct side *s)
 {
     g_assert_true(lab_wait(thawed, s->vm, 10));
     g_assert_nonnull(qmp_wait_event(s->vm->qmp, "X_VMTIER_THAWED", 10));
-    struct progress p = { s->pusher, pusher_get_count(s->pusher).moved + 100 };
-
     go(s);
-    g_assert_true(lab_wait(has_moved, &p, 20));
+    g_assert_true(pusher_moves(s->pusher, 100, 20));
     stand(s);
 }
 
@@ -325,7 +304,7 @@ static void postcopy_pair(const char *label, const char *const *capabilities)
     side_start(&p, &p.to, "to", running, 0);
     go(&p.from);
     go(&p.to);
-    g_assert_true(lab_wait(moves_well, &p.from, 30));
+    g_assert_true(pusher_moves(p.from.pusher, MOVED_LEAST, 30));
     enable(&p, capabilities);
     g_autofree char *uri = unix_uri(&p);
 
@@ -546,7 +525,7 @@ static void test_dump(const char *label)
     go(&p.from);
     g_autofree char *file = lab_path(p.lab, "dump");
 
-    g_assert_true(lab_wait(moves_well, &p.from, 30));
+    g_assert_true(pusher_moves(p.from.pusher, MOVED_LEAST, 30));
     json_node_unref(qmp_ok(p.from.vm->qmp, "dump-guest-memory", "{\"paging\":false,"
                            "\"protocol\":\"file:%s\"}", file));
     check_dump(file);
