@@ -6,6 +6,10 @@
 #include "host/libvirt-internal.h"
 #include "host/sharing.h"
 
+#include <string.h>
+
+#define BACK_S 60               /* by when VMs that run have attached to a daemon that was started again */
+
 static guint64 promise(struct libvirt *l, const struct known *k)
 {
     struct vm_config config = libvirt_config(l, k, k->name);
@@ -13,7 +17,17 @@ static guint64 promise(struct libvirt *l, const struct known *k)
     return sharing_promise(l->daemon, &config, k->memory);
 }
 
-/* Those without the plugin never come to us. */
+/*
+ * Is it about to start? One without the plugin never comes to us; and one that only a file of ours speaks of, some
+ * time after we have been started, ended while nobody was there to be told: its VM would have come back.
+ */
+static bool is_to_come(const struct libvirt *l, const struct known *k)
+{
+    gint64 age = g_get_monotonic_time() - l->daemon->started_us;
+
+    return k->plugin && (strcmp(k->from, "file") || age < BACK_S * G_USEC_PER_SEC);
+}
+
 guint64 libvirt_promised(struct daemon *d, const char *but)
 {
     GHashTableIter iter;
@@ -26,7 +40,7 @@ guint64 libvirt_promised(struct daemon *d, const char *but)
     while (g_hash_table_iter_next(&iter, NULL, &k)) {
         const struct known *known = k;
 
-        if (known->plugin && g_strcmp0(known->uuid, but) && !libvirt_vm(d->libvirt, known))
+        if (is_to_come(d->libvirt, known) && g_strcmp0(known->uuid, but) && !libvirt_vm(d->libvirt, known))
             sum += promise(d->libvirt, known);
     }
     return sum;

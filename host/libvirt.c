@@ -139,7 +139,7 @@ static void apply(struct libvirt *l, const struct known *k)
         return;
     config = libvirt_config(l, k, vm->name);
     g_mutex_lock(&vm->lock);
-    vm->want.quota_bytes = quota_in_bytes(&config.quota, vm->shown.ram_bytes);
+    vm->want.quota_bytes = quota_in_bytes(&config.quota, vm->shown.ram_bytes ? vm->shown.ram_bytes : k->memory);
     vm->want.min = config.min;
     vm->want.weight = config.weight;
     vm->want.mode = config.mode;

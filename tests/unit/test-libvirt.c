@@ -135,6 +135,10 @@ static void test_live(void)
     g_assert_cmpuint(vm->want.quota_bytes, ==, 100 * MIB);
     tell(d, "reconnect", TIERING("", "<dramm max='32M'/>"));
     g_assert_cmpuint(vm->want.quota_bytes, ==, 100 * MIB);
+    vm->shown.ram_bytes = 0;                        /* QEMU has not told yet */
+    tell(d, "reconnect", TIERING("", "<dram max='75%'/>"));
+    g_assert_cmpuint(vm->want.quota_bytes, ==, 768 * MIB);
+    vm->shown.ram_bytes = 1024 * MIB;
     tell(d, "reconnect", TIERING("mode='off'", "<dram max='50%'/>"));
     g_assert_cmpuint(vm->want.quota_bytes, ==, 512 * MIB);
     g_assert_cmpint(vm->want.mode, ==, VM_OFF);
@@ -213,8 +217,11 @@ static void test_restart(void)
     g_assert_cmpuint(libvirt_vm_config(d, "toy", uuid_bytes).quota.bytes, ==, 64 * MIB);
     g_assert_cmpuint(g_hash_table_size(d->libvirt->domains), ==, 1);
     d->pool = 1024 * MIB;
+    d->started_us = g_get_monotonic_time();
     g_assert_cmpuint(libvirt_promised(d, NULL), ==, 2 * MIB);       /* what it pins, until its VM is back */
     g_assert_cmpuint(libvirt_promised(d, UUID), ==, 0);
+    d->started_us -= 3600 * (gint64)G_USEC_PER_SEC;                 /* which it is not */
+    g_assert_cmpuint(libvirt_promised(d, NULL), ==, 0);
     tell(d, "release", "");
     end(d);
     remove_dir(dir);
