@@ -2,9 +2,11 @@
 /*
  * Fuzz target of the agent's frames and ranges, as the daemon meets them.
  *
- * The input is the stream of a guest. The first byte tells how it is cut into reads, and with its top
- * bit that frames in it are sealed anew, so that the engine gets behind the CRC. Of whatever comes out
- * every byte is read, ranges are clipped and merged, and the result must be sorted, apart and inside RAM.
+ * The input is the stream of a guest. The first byte tells how it is cut into reads; 128 in it, that frames
+ * in it are sealed anew, so that the engine gets behind the CRC. Of whatever comes out every byte is read,
+ * ranges are clipped and merged, and the result must be sorted, apart and inside RAM. 192 in the first byte:
+ * the rest is ranges in little room, four bytes each, and every byte of that room must be named afterwards by
+ * the kinds that named it before, and by each of them once.
  */
 #include "common/agent-frame.h"
 #include "common/agent-ranges.h"
@@ -45,14 +47,16 @@ static void check_parts(const struct vta_range *r)
     }
 }
 
-static void check_hints(struct vta_hints *h)
+/* How many are left. */
+static size_t check_ranges(struct vta_range *r, size_t count)
 {
-    size_t n = vta_ranges_merge(h->range, h->count);
+    size_t n = vta_ranges_merge(r, count);
 
-    must(n <= h->count);
-    check_merged(h->range, n);
+    must(n <= count);
+    check_merged(r, n);
     for (size_t i = 0; i < n; i++)
-        check_parts(&h->range[i]);
+        check_parts(&r[i]);
+    return n;
 }
 
 static void check_frame(struct vta_frame *f)
@@ -65,7 +69,7 @@ static void check_frame(struct vta_frame *f)
         sink += strlen(f->hello.name);
         break;
     case VTA_HINTS:
-        check_hints(&f->hints);
+        check_ranges(f->hints.range, f->hints.count);
         break;
     case VTA_REFUSED:
         sink += strlen(f->refused.text);
@@ -116,6 +120,44 @@ static void feed_sealed(struct vta_decoder *d, const uint8_t *data, size_t size,
     }
 }
 
+/* --- ranges in little room ------------------------------------------------------------------ */
+
+enum { ROOM = 256 + 32 };
+
+/* Some are none: no length, no kind, no share, or an end beyond the last address. */
+static struct vta_range range_of(const uint8_t *four)
+{
+    uint64_t gpa = four[0];
+
+    return (struct vta_range){
+        .gpa = four[2] & 128 ? UINT64_MAX - gpa : gpa, .length = four[1] & 31, .kind = (four[2] & 127) % 7,
+        .share = four[3] & 3, .weight = four[3] >> 2 & 3, .age_ms = four[3],
+    };
+}
+
+/* How often each kind names each byte of the room. */
+static void paint(const struct vta_range *r, size_t n, uint8_t times[VTA_KIND_END][ROOM])
+{
+    memset(times, 0, (size_t)VTA_KIND_END * ROOM);
+    for (size_t i = 0; i < n; i++)
+        for (uint64_t at = r[i].gpa; vta_range_good(&r[i]) && at < ROOM && at < r[i].gpa + r[i].length; at++)
+            times[r[i].kind][at]++;
+}
+
+static void check_room(const uint8_t *data, size_t size)
+{
+    static uint8_t before[VTA_KIND_END][ROOM], after[VTA_KIND_END][ROOM];
+    static struct vta_range r[VTA_RANGES];
+    size_t n = 0;
+
+    for (; size >= 4 && n < VTA_RANGES; data += 4, size -= 4)
+        r[n++] = range_of(data);
+    paint(r, n, before);
+    paint(r, check_ranges(r, n), after);
+    for (size_t i = 0; i < sizeof(before); i++)
+        must((&after[0][0])[i] == ((&before[0][0])[i] != 0));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct vta_decoder d;
@@ -123,9 +165,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!size)
         return 0;
     memset(&d, 0, sizeof(d));
-    if (data[0] & 128)
-        feed_sealed(&d, data + 1, size - 1, data[0] & 127);
+    if (data[0] >= 192)
+        check_room(data + 1, size - 1);
+    else if (data[0] >= 128)
+        feed_sealed(&d, data + 1, size - 1, data[0] & 63);
     else
-        feed(&d, data + 1, size - 1, data[0] & 127);
+        feed(&d, data + 1, size - 1, data[0] & 63);
     return 0;
 }
