@@ -28,7 +28,7 @@
  * read stays in the guest's own queue. A guest that goes beyond what WELCOME allowed, sends garbage, replays
  * or ranges that are not RAM commits offences; too many in a second, and the port is muted: everything it
  * said is forgotten, and nothing is read for a while, twice as long each time, until it has behaved for
- * FORGIVE_S.
+ * FORGIVE_S. Credits outlast that, as the frames that they were for are still on their way.
  */
 #include "host/source/source.h"
 #include "host/source/agent-heat.h"
@@ -51,7 +51,10 @@
 #define MUTE_MOST   320.0
 #define FORGIVE_S   600.0
 
-/* Offences, and how many of them in a second are too many. */
+/*
+ * Offences, and how many of them in a second are too many. A block that is left out of tiering is RAM for the
+ * guest, and an honest agent says as much of it as of the rest, up to half of the rate.
+ */
 enum offence { OFF_GARBAGE, OFF_REPLAY, OFF_OUTSIDE, OFF_RATE, OFF_CREDIT, OFF_HELLO, OFF_END };
 static const struct {
     guint32 most;
@@ -60,7 +63,7 @@ static const struct {
 } offences[] = {
     [OFF_GARBAGE] = { 8192, VTA_E_GARBAGE, "too much that is no frame" },
     [OFF_REPLAY] = { 16, VTA_E_GARBAGE, "too many frames that were sent before" },
-    [OFF_OUTSIDE] = { 256, VTA_E_RANGES, "too many ranges that are not RAM" },
+    [OFF_OUTSIDE] = { RANGES_PER_S / 2, VTA_E_RANGES, "too many ranges that are not RAM" },
     [OFF_RATE] = { RANGES_PER_S, VTA_E_RATE, "too many ranges" },
     [OFF_CREDIT] = { 4, VTA_E_RATE, "frames without a credit" },
     [OFF_HELLO] = { 4, VTA_E_HELLO, "too many greetings" },
@@ -172,7 +175,6 @@ static void unmute(struct vm *vm, struct agent *a)
     a->stats->muted_s += vm->clock - a->muted_since;
     a->good_since = vm->clock;
     memset(a->offence, 0, sizeof(a->offence));
-    a->credits = 0;
     tell_notice(a, VTA_UNMUTE, VTA_OK, 0, "");
 }
 
@@ -217,6 +219,7 @@ static void take_hello(struct vm *vm, struct agent *a, const struct vta_frame *f
     }
     a->stats->hello = true;
     a->credits = 0;
+    a->link.wait_s = 0;                 /* the channel works */
     tell(a, VTA_WELCOME, &w, sizeof(w.welcome));
     a->shares_s = 0;
 }
