@@ -107,8 +107,10 @@ static size_t may_send(uint64_t now)
 {
     uint64_t most = session.ranges_per_s / 2 * 1000ull;
 
-    tokens += (now - tokens_ms) * session.ranges_per_s / 2;
-    tokens_ms = now;
+    if (now > tokens_ms) {
+        tokens += (now - tokens_ms) * session.ranges_per_s / 2;
+        tokens_ms = now;
+    }
     if (tokens > most)
         tokens = most;
     return tokens / 1000;
@@ -130,7 +132,7 @@ static void send_some(size_t n, uint64_t now)
 void outbox_flush(uint64_t now)
 {
     while (n_box && session_can_send(now) &&
-           (hurry || n_box >= VTA_RANGES || now - oldest_ms >= FLUSH_MS)) {
+           (hurry || n_box >= VTA_RANGES || now >= oldest_ms + FLUSH_MS)) {
         size_t most = may_send(now), n;
 
         n_box = vta_ranges_merge(box, n_box);
