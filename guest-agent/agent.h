@@ -29,7 +29,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PAGE        4096u               /* of /proc/kpageflags; asked of the kernel at the start */
+#define PAGE        4096u               /* of /proc/kpageflags; with larger ones the agent does not start */
 #define WINDOW      (2u << 20)          /* bytes that collectors look at together */
 #define RULES_MOST  64
 #define RAM_SPANS   64
@@ -48,14 +48,14 @@ struct rule {
     uint64_t start, end;                /* BY_RANGE: of pid; or of the guest's physical memory */
     uint64_t begun;                     /* BY_PID, BY_RANGE: start time, so that the next owner of the pid
                                            is not taken for this one */
-    bool by_user;                       /* given by `vmtier-agent hint` */
+    uid_t owner;                        /* whose hint it is; 0: root's, or of the configuration */
     uint64_t until_ms;                  /* 0: for ever */
 };
 
 struct settings {
     const char *port;                   /* a path; NULL: looked for */
     const char *control;
-    const char *sysfs;                  /* where it is mounted */
+    const char *sysfs, *proc;           /* where they are mounted */
     const char *user;                   /* to become after the start; NULL: stay */
     bool use[8];                        /* collectors, by their number */
     unsigned cpu_permille;              /* of one core */
@@ -69,6 +69,7 @@ extern struct settings settings;
 bool config_read(const char *path, bool must_be);
 bool config_rule(struct rule *rule, const char *kind, const char *by, const char *what);
 int kind_of(const char *name);          /* enum vta_kind, or -1 */
+bool config_number(unsigned *to, const char *value, unsigned low, unsigned high);
 
 /* --- helpers: main.c ------------------------------------------------------------------------ */
 
@@ -96,11 +97,11 @@ struct session {
     uint32_t credits;
     uint32_t life_ms, ranges_per_s;
     uint64_t granule;
-    uint32_t asked;                     /* mask of kinds the host wants now */
     struct vta_shares shares;
     uint64_t shares_ms;                 /* when they came; 0: never */
     char notice[160];                   /* the last thing the host complained of */
-    char refused[VTA_TEXT];
+    uint64_t notice_ms;
+    char refused[VTA_TEXT];             /* "": it refuses no pin now */
     uint64_t frames_in, frames_out, mutes, reconnects;
 };
 extern struct session session;
@@ -137,7 +138,8 @@ void outbox_hurry(void);                /* what is in it is not to wait for more
 /* A piece of memory that collectors look at together. */
 struct window {
     uint64_t gpa, bytes;
-    unsigned pages;                     /* of it that are looked at */
+    unsigned first, pages;              /* of it that are looked at */
+    bool again;                         /* the pass before has looked at the same ones */
     const uint64_t *flags;              /* [pages] of /proc/kpageflags */
 };
 
@@ -149,9 +151,6 @@ struct collector {
     void (*close)(void);
     /* Looks at a window and adds hints; NULL: has no use for flags. */
     void (*look)(const struct window *w);
-    /* A pass over memory begins or ends. */
-    void (*begin)(void);
-    void (*end)(void);
     /* Has something to do by itself, now and then; NULL: no. */
     void (*tick)(uint64_t now);
 };
@@ -170,6 +169,7 @@ void scan_hurry(void);                  /* the host asks: begin a new pass now *
 /* Until there is CPU time to spend, or so much debt may be made; 0: now. */
 int budget_wait_ms(uint64_t now, unsigned debt_us);
 extern uint64_t scan_passes, scan_pass_ms;
+extern unsigned scan_pages;             /* of a window that are looked at */
 
 /* --- rules.c, process.c --------------------------------------------------------------------- */
 
@@ -196,12 +196,15 @@ struct request {
     uint32_t hint;                      /* 0: status is wanted */
     struct rule rule;
 };
-#define REQUEST_VERSION 1
+#define REQUEST_VERSION 2
 #define ANSWER_MOST 4096
 
 bool control_open(char *why, size_t size);
+void control_close(void);
 int control_fd(void);
-void control_serve(void);
+/* Until the next request may be served: who asks all the time is not to have all of our time. */
+int control_wait_ms(uint64_t now);
+void control_serve(uint64_t now);
 int client_main(int argc, char **argv);
 
 #endif

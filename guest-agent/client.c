@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,8 @@ static int ask(const struct request *q)
     int on = 1, fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     ssize_t n = -1;
 
+    if (strlen(settings.control) >= sizeof(address.sun_path))
+        return fail("the socket's path is too long");
     text_to(address.sun_path, sizeof(address.sun_path), "%s", settings.control);
     /* Asking for credentials gives us an address, too, to which the answer can go. */
     if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) &&
@@ -61,13 +64,19 @@ static bool read_option(int option, struct subjects *s)
 {
     const struct option *o = options;
 
+    unsigned n;
+
     if (option == 'f') {
-        s->until_ms = now_ms() + strtoull(optarg, NULL, 10) * 1000;
+        if (!config_number(&n, optarg, 1, INT_MAX))
+            return false;
+        s->until_ms = now_ms() + n * 1000ull;
         return true;
     }
     if (option == 'p') {
-        s->pid = (pid_t)strtol(optarg, NULL, 10);
-        return s->pid > 0;
+        if (!config_number(&n, optarg, 1, INT_MAX))
+            return false;
+        s->pid = (pid_t)n;
+        return true;
     }
     while (o->name && o->val != option)
         o++;

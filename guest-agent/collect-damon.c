@@ -113,8 +113,15 @@ static bool configure(void)
     return put_all(last, sizeof(last) / sizeof(last[0]));
 }
 
+static void close_damon(void)
+{
+    put("0/state", "off");
+    put("nr_kdamonds", "0");
+}
+
 static bool open_damon(char *why, size_t size)
 {
+    char path[320];
     uint64_t others;
 
     if (!ram_read(why, size))
@@ -128,17 +135,17 @@ static bool open_damon(char *why, size_t size)
         text_to(why, size, "somebody else uses DAMON");
         return false;
     }
-    if (configure())
+    if (!configure()) {
+        text_to(why, size, "DAMON cannot be set up: %s", strerror(errno));
+        put("nr_kdamonds", "0");
+        return false;
+    }
+    text_to(path, sizeof(path), "%.200s" ADMIN SCHEME "tried_regions", settings.sysfs);
+    if (!access(path, F_OK))
         return true;
-    text_to(why, size, "DAMON cannot be set up: %s", strerror(errno));
-    put("nr_kdamonds", "0");
+    text_to(why, size, "this kernel's DAMON does not tell its regions (Linux 6.2 does)");
+    close_damon();
     return false;
-}
-
-static void close_damon(void)
-{
-    put("0/state", "off");
-    put("nr_kdamonds", "0");
 }
 
 static bool region_value(unsigned i, const char *name, uint64_t *value)

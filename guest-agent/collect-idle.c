@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Collector "idle": page idle tracking, where the kernel has it (CONFIG_IDLE_PAGE_TRACKING). At each pass
- * a page that is not idle any more was used since the last one; then all are made idle again. The first
- * pass only marks.
+ * a page that is not idle any more was used since the last one; then all are made idle again. A pass that
+ * looks at pages the one before has not only marks.
  */
 #include "guest-agent/agent.h"
 
@@ -16,7 +16,6 @@
 #define WEIGHT 160
 
 static int fd = -1;
-static unsigned passes;
 
 static bool open_bitmap(char *why, size_t size)
 {
@@ -32,11 +31,6 @@ static bool open_bitmap(char *why, size_t size)
     return fd >= 0;
 }
 
-static void end_pass(void)
-{
-    passes++;
-}
-
 /* Of the window's pages: those on a list that were used. */
 static int count_used(const struct window *w, const uint64_t *idle)
 {
@@ -47,21 +41,21 @@ static int count_used(const struct window *w, const uint64_t *idle)
     return used;
 }
 
-/* The bitmap is read in words of 64 pages; windows that are none, or sampled, are left out. */
+/* The bitmap is read in words of 64 pages; what is none is left out. */
 static void look(const struct window *w)
 {
     uint64_t idle[WINDOW / 4096 / 64], all[WINDOW / 4096 / 64];
-    off_t at = (off_t)(w->gpa / PAGE / 8);
+    off_t at = (off_t)((w->gpa / PAGE + w->first) / 8);
     size_t bytes = w->pages / 8;
     int used;
 
-    if (w->gpa / PAGE % 64 || w->pages % 64 || w->bytes / PAGE != w->pages)
+    if ((w->gpa / PAGE + w->first) % 64 || w->pages % 64)
         return;
     memset(all, 0xff, sizeof(all));
     if (pread(fd, idle, bytes, at) != (ssize_t)bytes || pwrite(fd, all, bytes, at) != (ssize_t)bytes)
         return;
     used = count_used(w, idle);
-    if (!passes)
+    if (!w->again)
         return;
     if (used)
         outbox_add((struct vta_range){ w->gpa, w->bytes, VTA_HOT,
@@ -76,5 +70,4 @@ const struct collector collect_idle = {
     .kind = VTA_HOT,
     .open = open_bitmap,
     .look = look,
-    .end = end_pass,
 };

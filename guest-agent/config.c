@@ -6,13 +6,14 @@
 #include "guest-agent/agent.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct settings settings = {
-    .control = CONTROL, .sysfs = "/sys", .use = { true, false, true, false }, .cpu_permille = 4, .pass_s = 10,
-    .refresh_s = 10,
+    .control = CONTROL, .sysfs = "/sys", .proc = "/proc", .use = { true, false, true, false },
+    .cpu_permille = 4, .pass_s = 10, .refresh_s = 10,
 };
 
 int kind_of(const char *name)
@@ -35,14 +36,14 @@ static bool set_range(struct rule *rule, const char *what)
         return false;
     rule->start = rule->start / PAGE * PAGE;
     rule->end = (rule->end + PAGE - 1) / PAGE * PAGE;
-    return true;
+    return rule->end > rule->start;
 }
 
 bool config_rule(struct rule *rule, const char *kind, const char *by, const char *what)
 {
     static const char *const bys[] = { "pid", "comm", "cgroup", "range" };
     int k = kind_of(kind);
-    unsigned i = 0;
+    unsigned i = 0, pid = 0;
 
     while (i < 4 && strcmp(by, bys[i]))
         i++;
@@ -52,11 +53,12 @@ bool config_rule(struct rule *rule, const char *kind, const char *by, const char
     rule->by = (enum rule_by)i;
     if (rule->by == BY_RANGE)
         return set_range(rule, what);
-    if (rule->by == BY_PID)
-        rule->pid = (pid_t)strtol(what, NULL, 10);
-    else
+    if (rule->by == BY_PID && !config_number(&pid, what, 1, INT_MAX))
+        return false;
+    rule->pid = (pid_t)pid;
+    if (rule->by != BY_PID)
         text_to(rule->name, sizeof(rule->name), "%s", what);
-    return rule->by != BY_PID || rule->pid > 0;
+    return rule->by != BY_CGROUP || what[0] == '/';
 }
 
 /* --- keys ----------------------------------------------------------------------------------- */
@@ -67,7 +69,7 @@ static bool set_text(const char **to, const char *value)
     return *to && **to;
 }
 
-static bool set_number(unsigned *to, const char *value, unsigned low, unsigned high)
+bool config_number(unsigned *to, const char *value, unsigned low, unsigned high)
 {
     char *end;
     unsigned long n = strtoul(value, &end, 10);
@@ -91,6 +93,11 @@ static bool set_sysfs(const char *value)
     return set_text(&settings.sysfs, value);
 }
 
+static bool set_proc(const char *value)
+{
+    return set_text(&settings.proc, value);
+}
+
 static bool set_user(const char *value)
 {
     return set_text(&settings.user, value);
@@ -98,17 +105,17 @@ static bool set_user(const char *value)
 
 static bool set_cpu(const char *value)
 {
-    return set_number(&settings.cpu_permille, value, 1, 1000);
+    return config_number(&settings.cpu_permille, value, 1, 1000);
 }
 
 static bool set_pass(const char *value)
 {
-    return set_number(&settings.pass_s, value, 1, 3600);
+    return config_number(&settings.pass_s, value, 1, 3600);
 }
 
 static bool set_refresh(const char *value)
 {
-    return set_number(&settings.refresh_s, value, 1, 60);
+    return config_number(&settings.refresh_s, value, 1, 60);
 }
 
 static bool set_collect(const char *value)
@@ -135,7 +142,7 @@ static bool set_rule(const char *value)
     struct rule rule = { 0 };
     char kind[16], by[16], what[128];
 
-    if (sscanf(value, "%15s %15s %127s", kind, by, what) != 3 || settings.rules == RULES_MOST ||
+    if (sscanf(value, "%15s %15s %127[^\n]", kind, by, what) != 3 || settings.rules == RULES_MOST ||
         !config_rule(&rule, kind, by, what) || rule.by == BY_PID || rule.kind == VTA_NONE)
         return false;
     settings.rule[settings.rules++] = rule;
@@ -150,12 +157,13 @@ static const struct {
     { "port", set_port, "a path" },
     { "control", set_control, "a path" },
     { "sysfs", set_sysfs, "a path" },
+    { "proc", set_proc, "a path" },
     { "user", set_user, "a user" },
     { "cpu", set_cpu, "thousandths of a core, 1 to 1000" },
     { "pass", set_pass, "seconds, 1 to 3600" },
     { "refresh", set_refresh, "seconds, 1 to 60" },
     { "collect", set_collect, "none, or some of free, flags, idle, damon" },
-    { "rule", set_rule, "hot|cold|free|pin comm|cgroup|range WHAT" },
+    { "rule", set_rule, "hot|cold|free|pin comm|cgroup|range WHAT, a cgroup from / on" },
 };
 
 static char *trim(char *text)

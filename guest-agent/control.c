@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The socket at which `vmtier-agent hint` and `vmtier-agent status` talk to the agent: datagrams, so that
- * nobody can keep us waiting. Who asks is told by the kernel. Anybody may ask for the status; root may
- * say anything; others may say hot, cold or free of their own processes.
+ * nobody can keep us waiting; EVERY_MS apart, so that nobody can keep us busy. Who asks is told by the kernel.
+ * Anybody may ask for the status; root may say anything; others may say hot, cold or free of their own
+ * processes, where root has said nothing.
  */
 #include "guest-agent/agent.h"
 
@@ -15,7 +16,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define EVERY_MS 20
+
 static int fd = -1;
+static uint64_t next_ms;        /* when the next request may be served */
 static char answer[ANSWER_MOST];
 static size_t length;
 
@@ -24,21 +28,53 @@ int control_fd(void)
     return fd;
 }
 
+int control_wait_ms(uint64_t now)
+{
+    return now < next_ms ? (int)(next_ms - now) : 0;
+}
+
+static void give_up(void)
+{
+    if (fd >= 0)
+        close(fd);
+    fd = -1;
+}
+
+/* What an agent has left that is no more is in the way; one that is there keeps its socket. */
 bool control_open(char *why, size_t size)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
+    const struct sockaddr *a = (const struct sockaddr *)&address;
     int on = 1;
 
+    if (strlen(settings.control) >= sizeof(address.sun_path)) {
+        text_to(why, size, "%.100s...: a path of a socket has less than %zu bytes", settings.control,
+                sizeof(address.sun_path));
+        return false;
+    }
     text_to(address.sun_path, sizeof(address.sun_path), "%s", settings.control);
     mkdir("/run/vmtier-agent", 0755);
-    unlink(address.sun_path);
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && !connect(fd, a, sizeof(address))) {
+        text_to(why, size, "%s: another agent is there", settings.control);
+        give_up();
+        return false;
+    }
+    unlink(address.sun_path);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) ||
-        bind(fd, (struct sockaddr *)&address, sizeof(address)) || chmod(address.sun_path, 0666)) {
+        bind(fd, a, sizeof(address)) || chmod(address.sun_path, 0666)) {
         text_to(why, size, "%s: %s", address.sun_path, strerror(errno));
+        give_up();
         return false;
     }
     return true;
+}
+
+void control_close(void)
+{
+    if (fd >= 0)
+        unlink(settings.control);
+    give_up();
 }
 
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
@@ -59,7 +95,7 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 static const char *link_state(void)
 {
     if (port_fd < 0)
-        return "no port";
+        return "no port " VTA_PORT;
     if (session.muted)
         return "muted by the host";
     return session.welcome ? "connected" : "no host answers";
@@ -99,8 +135,8 @@ static void say_collectors(void)
     for (int i = 0; i < COLLECTORS; i++)
         say("collector %s: %s\n", collectors[i]->name, collector_reason[i][0] ? collector_reason[i] :
                                                                                "works");
-    say("passes: %llu, the last took %llu ms\n", (unsigned long long)scan_passes,
-        (unsigned long long)scan_pass_ms);
+    say("passes: %llu, the last took %llu ms; of 2 MiB %u pages are looked at\n",
+        (unsigned long long)scan_passes, (unsigned long long)scan_pass_ms, scan_pages);
 }
 
 static void say_rules(void)
@@ -110,7 +146,8 @@ static void say_rules(void)
     for (unsigned i = 0; i < settings.rules && length < sizeof(answer) - 256; i++) {
         const struct rule *r = &settings.rule[i];
 
-        say("rule: %s %s %s", vta_kind_name(r->kind), bys[r->by], r->name);
+        say("rule: %s %s ", vta_kind_name(r->kind), bys[r->by]);
+        say_name(r->name);
         if (r->pid)
             say("%d", (int)r->pid);
         if (r->by == BY_RANGE)
@@ -125,7 +162,9 @@ static void status(void)
 
     say("host: %s\n", link_state());
     if (session.notice[0])
-        say("notice: %s\n", session.notice);
+        say("notice: %s (%llu s ago)\n", session.notice, (unsigned long long)((now - session.notice_ms) / 1000));
+    if (session.refused[0])
+        say("refused: %s\n", session.refused);
     say_shares(now);
     say_collectors();
     say_rules();
@@ -142,25 +181,33 @@ static void status(void)
 
 static bool is_owner(pid_t pid, uid_t uid)
 {
-    char path[32];
+    char path[256];
     struct stat st;
 
-    text_to(path, sizeof(path), "/proc/%d", (int)pid);
+    text_to(path, sizeof(path), "%.200s/%d", settings.proc, (int)pid);
     return pid > 0 && stat(path, &st) == 0 && st.st_uid == uid;
 }
 
+/* Names are nobody's. */
 static bool may(const struct rule *r, uid_t uid)
 {
-    return uid == 0 || uid == geteuid() || (r->kind != VTA_PIN && is_owner(r->pid, uid));
+    return uid == 0 || ((r->by == BY_PID || r->by == BY_RANGE) && r->kind != VTA_PIN && is_owner(r->pid, uid));
 }
 
-/* Everything in it comes from another process. */
+/* Everything in it comes from another process. What does not belong to its sort is taken out. */
 static bool is_sound(struct rule *r)
 {
-    r->name[sizeof(r->name) - 1] = 0;
-    if (r->kind >= VTA_KIND_END || r->by > BY_RANGE || (r->by == BY_RANGE && r->end <= r->start))
+    if (r->kind >= VTA_KIND_END || r->by > BY_RANGE || r->pid < 0)
         return false;
-    return r->by == BY_PID ? r->pid > 0 : r->by == BY_RANGE || r->name[0];
+    r->name[sizeof(r->name) - 1] = 0;
+    if (r->by != BY_RANGE)
+        r->start = r->end = 0;
+    if (r->by == BY_COMM || r->by == BY_CGROUP) {
+        r->pid = 0;
+        return r->name[0];
+    }
+    memset(r->name, 0, sizeof(r->name));
+    return r->by == BY_PID ? r->pid > 0 : r->start < r->end && r->start % PAGE == 0 && r->end % PAGE == 0;
 }
 
 static bool hint(struct rule *r, uid_t uid)
@@ -175,7 +222,7 @@ static bool hint(struct rule *r, uid_t uid)
         say("only root may say that: others may say hot, cold or free of their own processes\n");
         return false;
     }
-    r->by_user = true;
+    r->owner = uid;
     r->begun = r->pid ? process_begun(r->pid) : 0;
     if (r->pid && !r->begun && r->kind != VTA_NONE) {
         say("there is no process %d\n", (int)r->pid);
@@ -199,7 +246,7 @@ static const struct ucred *credentials(struct msghdr *m)
     return NULL;
 }
 
-void control_serve(void)
+void control_serve(uint64_t now)
 {
     struct request q;
     struct sockaddr_un from;
@@ -213,6 +260,7 @@ void control_serve(void)
     ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     const struct ucred *who = n > 0 ? credentials(&m) : NULL;
 
+    next_ms = now + EVERY_MS;
     if (!who || m.msg_namelen <= sizeof(sa_family_t))
         return;
     answer[0] = '+';
@@ -222,7 +270,7 @@ void control_serve(void)
         say("the agent that runs is of another version\n");
     } else if (!q.hint) {
         status();
-    } else if (!hint(&q.rule, who->uid)) {
+    } else if (!hint(&q.rule, who->uid == geteuid() ? 0 : who->uid)) {
         answer[0] = '-';
     }
     sendto(fd, answer, length, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&from, m.msg_namelen);

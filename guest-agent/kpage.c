@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* /proc/kpageflags: a word of flags for each page frame. Opened while we have the rights, and kept. */
+/* kpageflags, in /proc: a word of flags for each page frame. Opened while we have the rights, and kept. */
 #include "guest-agent/agent.h"
 
 #include <errno.h>
@@ -11,10 +11,13 @@ static int fd = -1;
 
 bool kpage_open(char *why, size_t size)
 {
+    char path[256];
+
+    text_to(path, sizeof(path), "%.200s/kpageflags", settings.proc);
     if (fd < 0)
-        fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        text_to(why, size, "/proc/kpageflags: %s", strerror(errno));
+        text_to(why, size, "%s: %s", path, strerror(errno));
     return fd >= 0;
 }
 

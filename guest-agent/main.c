@@ -3,9 +3,12 @@
  * vmtier-agent: start, rights, the loop.
  *
  * Started as root with a user to become, it opens what is root's (page flags, the port) and keeps only
- * three capabilities: CAP_SYS_ADMIN, for which the kernel shows page frame numbers; CAP_SYS_PTRACE, to look
- * at the page tables of processes that others own; CAP_DAC_READ_SEARCH, for files in /proc. None of them
- * is used to write. With neither processes nor cgroups in hints, the first two can be taken away.
+ * three capabilities: CAP_SYS_ADMIN, for which the kernel shows page frame numbers and where RAM is;
+ * CAP_SYS_PTRACE, to look at the page tables of processes that others own; CAP_DAC_READ_SEARCH, for files in
+ * /proc. None of them is used to write. Without hints of processes CAP_SYS_PTRACE can be taken away.
+ *
+ * Rules and collectors have one budget of CPU time; they take turns in being the first to use it, or rules that
+ * never come to an end would leave nothing to the others.
  */
 #include "guest-agent/agent.h"
 
@@ -139,7 +142,22 @@ static int wait_ms(uint64_t now)
     int ms = sooner(scan_wait_ms(now), port_wait_ms(now));
 
     ms = sooner(ms, rules_wait_ms(now));
+    if (control_wait_ms(now))
+        ms = sooner(ms, control_wait_ms(now));
     return sooner(ms, session.welcome ? 500 : 1000);
+}
+
+static void work(uint64_t now)
+{
+    static bool rules_last;
+
+    if (rules_last)
+        scan_tick(now);
+    rules_tick(now);
+    if (!rules_last)
+        scan_tick(now);
+    rules_last = !rules_last;
+    outbox_flush(now);
 }
 
 static void turn(void)
@@ -148,23 +166,21 @@ static void turn(void)
     bool port = port_may_read(now);
     struct pollfd p[2] = {
         { .fd = port ? port_fd : -1, .events = (short)(POLLIN | (session_wants_to_write() ? POLLOUT : 0)) },
-        { .fd = control_fd(), .events = POLLIN },
+        { .fd = control_wait_ms(now) ? -1 : control_fd(), .events = POLLIN },
     };
 
     if (poll(p, 2, wait_ms(now)) < 0 && errno != EINTR)
         usleep(100000);
     now = now_ms();
     if (p[1].revents)
-        control_serve();
+        control_serve(now);
     port_tick(now);
     if (port && p[0].revents)
         session_read(now);
     session_tick(now);
     if (port_fd >= 0)
         session_write(now);
-    rules_tick(now);
-    scan_tick(now);
-    outbox_flush(now);
+    work(now);
 }
 
 static int run(void)
@@ -172,6 +188,10 @@ static int run(void)
     struct sigaction stop = { .sa_handler = on_signal };
     char why[200];
 
+    if (sysconf(_SC_PAGESIZE) != PAGE) {
+        note("this machine has pages of %ld bytes, and hints are made of %u", sysconf(_SC_PAGESIZE), PAGE);
+        return 2;
+    }
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -187,7 +207,7 @@ static int run(void)
     for (int i = 0; i < COLLECTORS; i++)
         if (!collector_reason[i][0] && collectors[i]->close)
             collectors[i]->close();
-    unlink(settings.control);
+    control_close();
     return 0;
 }
 

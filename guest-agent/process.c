@@ -3,7 +3,8 @@
  * Processes: who is meant by a rule, and where in the guest's physical memory their pages are.
  *
  * Page frame numbers come from /proc/PID/pagemap, which shows them to CAP_SYS_ADMIN. Reserved address
- * space may be terabytes of nothing: where the kernel can (6.7) it is asked which pages are there.
+ * space may be terabytes of nothing: where the kernel can (6.7) it is asked which pages are there. A process may
+ * have ten thousands of mappings: its list of them is read on where it was left, not from its beginning.
  */
 #include "guest-agent/agent.h"
 
@@ -32,9 +33,9 @@ struct scan_arg {
 
 static FILE *open_of(pid_t pid, const char *name)
 {
-    char path[64];
+    char path[256];
 
-    text_to(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    text_to(path, sizeof(path), "%.200s/%d/%s", settings.proc, (int)pid, name);
     return fopen(path, "re");
 }
 
@@ -97,23 +98,59 @@ bool process_in_cgroup(pid_t pid, const char *cgroup)
 
 /* --- pages ---------------------------------------------------------------------------------- */
 
-/* The first mapping that ends above `at`: from where on. */
-static bool next_mapping(pid_t pid, uint64_t at, uint64_t *start, uint64_t *end)
+/* The list of mappings that is being read, and the mapping that was read last. */
+static struct {
+    FILE *file;                 /* NULL: none */
+    pid_t pid;
+    uint64_t start, end;
+} maps;
+
+static void close_maps(void)
 {
-    FILE *f = open_of(pid, "maps");
+    if (maps.file)
+        fclose(maps.file);
+    memset(&maps, 0, sizeof(maps));
+}
+
+/* False: there are no more. A line may be longer than our buffer, and end in anything. */
+static bool read_mapping(void)
+{
     unsigned long long from, to;
-    bool found = false;
+    bool begins = true;
     char line[512];
 
-    while (f && !found && fgets(line, sizeof(line), f))
-        if (sscanf(line, "%llx-%llx", &from, &to) == 2 && to > at) {
-            *start = from > at ? from : at;
-            *end = to;
-            found = from < 1ull << 63;  /* the vsyscall page is nobody's memory */
-        }
-    if (f)
-        fclose(f);
-    return found;
+    while (fgets(line, sizeof(line), maps.file)) {
+        bool is = begins && sscanf(line, "%llx-%llx", &from, &to) == 2;
+
+        begins = strchr(line, '\n') != NULL;
+        if (!is || from >= 1ull << 63)  /* the vsyscall page is nobody's memory */
+            continue;
+        maps.start = from;
+        maps.end = to;
+        while (!begins && fgets(line, sizeof(line), maps.file))
+            begins = strchr(line, '\n') != NULL;
+        return true;
+    }
+    return false;
+}
+
+/* The first mapping that ends above `at`: from where on. False: there is none. */
+static bool next_mapping(pid_t pid, uint64_t at, uint64_t *start, uint64_t *end)
+{
+    if (maps.pid != pid || at < maps.start)
+        close_maps();
+    if (!maps.file) {
+        maps.file = open_of(pid, "maps");
+        maps.pid = pid;
+    }
+    while (maps.file && maps.end <= at)
+        if (!read_mapping())
+            close_maps();
+    if (!maps.file)
+        return false;
+    *start = maps.start > at ? maps.start : at;
+    *end = maps.end;
+    return true;
 }
 
 /* Moves *start to the first page that is there; false: there is none before `end`. Where the kernel
@@ -157,11 +194,11 @@ long process_pages(pid_t pid, uint64_t *at, uint64_t end, enum vta_kind kind, lo
                    size_t size)
 {
     uint64_t from, to;
-    char path[64];
+    char path[256];
     long said = 0;
     int fd;
 
-    text_to(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
+    text_to(path, sizeof(path), "%.200s/%d/pagemap", settings.proc, (int)pid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         text_to(why, size, "%s: %s", path, strerror(errno));
@@ -169,6 +206,7 @@ long process_pages(pid_t pid, uint64_t *at, uint64_t end, enum vta_kind kind, lo
         return -1;
     }
     if (!next_mapping(pid, *at, &from, &to) || from >= end) {
+        close_maps();
         *at = UINT64_MAX;
     } else {
         to = to < end ? to : end;

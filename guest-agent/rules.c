@@ -8,7 +8,12 @@
  * tick. It takes of the CPU time that scanning has; the round after something was said is not to wait, and
  * may be paid for later. What users gave is over when its process is.
  *
- * To take back what was said of a process its pages are walked once more, and nothing is said of them.
+ * To take back what was said of a process its pages are walked once more, and nothing is said of them. The host
+ * then knows nothing of the granules that have them, of which other rules may have said something: so another
+ * round follows.
+ *
+ * Who changes rules all the time holds nobody else's up: a round goes on, a new rule is the next one in it,
+ * and one that is changed while it is carried out begins anew.
  */
 #include "guest-agent/agent.h"
 
@@ -19,6 +24,7 @@
 #define STEP_US  2000           /* CPU time in one go */
 #define PLACES   4096           /* of a process's memory in one step */
 #define DEBT_US  100000         /* CPU time that an urgent round may use in advance */
+#define OTHERS_MOST (RULES_MOST / 2)    /* rules that are not root's */
 
 static struct {
     bool on;
@@ -29,6 +35,7 @@ static struct {
     uint64_t next_ms;
 } round_;
 static bool urgent;             /* the round that is under way, or the next one */
+static bool once_more;          /* another round is to follow this one */
 
 void rules_hurry(void)
 {
@@ -63,36 +70,77 @@ static void take_back(struct rule *r)
     r->until_ms = 0;
 }
 
-/* The list changes: what is under way is begun again. */
-static void abort_round(void)
+static void leave_process(void)
 {
     if (round_.proc)
         closedir(round_.proc);
-    memset(&round_, 0, sizeof(round_));
+    round_.proc = NULL;
+    round_.pid = 0;
+}
+
+static unsigned rules_of_others(void)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < settings.rules; i++)
+        n += settings.rule[i].owner != 0;
+    return n;
+}
+
+static bool may_add(const struct rule *rule, char *why, size_t size)
+{
+    if (settings.rules == RULES_MOST)
+        text_to(why, size, "there are %d rules already", RULES_MOST);
+    else if (rule->owner && rules_of_others() >= OTHERS_MOST)
+        text_to(why, size, "there are %d rules already that are not root's", OTHERS_MOST);
+    else
+        return true;
+    return false;
+}
+
+/* As the next one of the round that is under way, or as the first one of that to come. */
+static void insert(const struct rule *rule)
+{
+    unsigned i = round_.on && round_.rule < settings.rules ? round_.rule + 1 : 0;
+
+    memmove(&settings.rule[i + 1], &settings.rule[i], (settings.rules - i) * sizeof(settings.rule[0]));
+    settings.rule[i] = *rule;
+    settings.rules++;
+}
+
+/* Rule i is another one than it was: where it had its turn it is to have another. */
+static void change(unsigned i, const struct rule *rule)
+{
+    if (rule->kind == VTA_NONE)
+        take_back(&settings.rule[i]);
+    else
+        settings.rule[i] = *rule;
+    if (round_.on && i == round_.rule)
+        leave_process();
+    once_more |= round_.on && i < round_.rule;
 }
 
 bool rules_add(const struct rule *rule, char *why, size_t size)
 {
     unsigned i = 0;
 
-    abort_round();
-    urgent = true;
     while (i < settings.rules && !same_subject(&settings.rule[i], rule))
         i++;
-    if (rule->kind == VTA_NONE) {
-        if (i == settings.rules) {
-            text_to(why, size, "nothing was said of that");
-            return false;
-        }
-        take_back(&settings.rule[i]);
-        return true;
-    }
-    if (i == RULES_MOST) {
-        text_to(why, size, "there are %d rules already", RULES_MOST);
+    if (i < settings.rules && rule->owner && settings.rule[i].owner != rule->owner) {
+        text_to(why, size, "somebody else has said something of that");
         return false;
     }
-    settings.rules += i == settings.rules;
-    settings.rule[i] = *rule;
+    if (i == settings.rules && rule->kind == VTA_NONE) {
+        text_to(why, size, "nothing was said of that");
+        return false;
+    }
+    if (i < settings.rules)
+        change(i, rule);
+    else if (may_add(rule, why, size))
+        insert(rule);
+    else
+        return false;
+    rules_hurry();
     return true;
 }
 
@@ -103,21 +151,15 @@ static bool matches(const struct rule *r, pid_t pid)
     return r->by == BY_COMM ? process_has_comm(pid, r->name) : process_in_cgroup(pid, r->name);
 }
 
-static void leave_process(void)
-{
-    if (round_.proc)
-        closedir(round_.proc);
-    round_.proc = NULL;
-    round_.pid = 0;
-}
-
 static void end_rule(void)
 {
     leave_process();
-    if (settings.rule[round_.rule].kind == VTA_NONE)
-        remove_rule(round_.rule);
-    else
+    if (settings.rule[round_.rule].kind != VTA_NONE) {
         round_.rule++;
+        return;
+    }
+    remove_rule(round_.rule);
+    once_more = true;
 }
 
 /* Finds the next process of a rule by name; false: there is none left. */
@@ -127,7 +169,7 @@ static bool next_process(const struct rule *r)
     pid_t pid;
 
     if (!round_.proc)
-        round_.proc = opendir("/proc");
+        round_.proc = opendir(settings.proc);
     entry = round_.proc ? readdir(round_.proc) : NULL;
     if (!entry)
         return false;
@@ -206,7 +248,11 @@ void rules_tick(uint64_t now)
     }
     if (round_.rule < settings.rules)
         return;
-    round_.on = urgent = false;
+    round_.on = false;
+    urgent = once_more;
+    if (once_more)
+        round_.next_ms = 0;
+    once_more = false;
     outbox_hurry();
     outbox_flush(now);
 }

@@ -4,13 +4,21 @@
  *
  * A pass goes over RAM window by window, reads the pages' flags once and shows them to every collector.
  * It goes on only while the process as a whole has used less CPU time than its share of the time that
- * has gone by, so a pass takes as long as it takes and the agent never takes more than it may. Of a guest
- * so large that a pass would outlast the hints, only some pages of each window are looked at, others each
- * time: what is said is then a share of the window.
+ * has gone by, so a pass takes as long as it takes and the agent never takes more than it may.
+ *
+ * Of a guest so large that a pass would outlast the hints, only some pages of each window are looked at: what is
+ * said is then a share of the window. How many is guessed at first, and fewer as soon as a pass is seen to cost
+ * too much; now and then it is guessed anew. The same ones are looked at twice, then others, as there are
+ * collectors that have to see what has become of a page.
  */
 #include "guest-agent/agent.h"
 
 #define BURST_US 20000          /* CPU time that may be saved up */
+#define DEBT_MOST_US 1000000    /* beyond that it is forgiven: it would be minutes of silence */
+#define CALL_US  4              /* a window: two system calls, */
+#define PAGES_PER_US 24         /* and its pages */
+#define GUESS_PASSES 64
+#define ENOUGH_WINDOWS 64       /* to tell what a pass costs */
 #define LOOK_US  2000           /* at most in one go, so that the port is looked after */
 
 const struct collector *const collectors[COLLECTORS] = {
@@ -18,6 +26,11 @@ const struct collector *const collectors[COLLECTORS] = {
 };
 char collector_reason[COLLECTORS][96];
 uint64_t scan_passes, scan_pass_ms;
+unsigned scan_pages = WINDOW / PAGE;
+
+/* How many pages of a window are looked at. 64: a word of the kernel's bitmaps. */
+static const unsigned choice[] = { WINDOW / PAGE, 64, 8 };
+#define CHOICES (sizeof(choice) / sizeof(choice[0]))
 
 static bool works[COLLECTORS], any_looks;
 static struct {
@@ -25,9 +38,11 @@ static struct {
     uint64_t begun_ms, next_ms;
     size_t span;
     uint64_t at;
-    unsigned pages;             /* of a window that are looked at */
-    unsigned turn;              /* which of them */
-} pass;
+    unsigned level, level_before;       /* of choice[]; CHOICES: the pass had several */
+    unsigned sample;            /* which pages of a window */
+    bool again;                 /* the same as the pass before */
+    uint64_t cpu, windows;      /* what the level has cost in this pass, and for how many */
+} pass = { .level_before = CHOICES };
 static struct {
     uint64_t ms, cpu;
     int64_t left;
@@ -58,6 +73,8 @@ static void earn(uint64_t now)
     budget.left += (int64_t)((now - budget.ms) * settings.cpu_permille) - (int64_t)(cpu - budget.cpu);
     if (budget.left > BURST_US)
         budget.left = BURST_US;
+    if (budget.left < -DEBT_MOST_US)
+        budget.left = -DEBT_MOST_US;
     budget.ms = now;
     budget.cpu = cpu;
 }
@@ -79,16 +96,52 @@ void scan_hurry(void)
         pass.next_ms = 0;
 }
 
-/* Few enough pages of each window that a pass at our share of a core ends before the hints do. */
-static unsigned pages_of_window(void)
+/* What a pass may cost, so that it ends long before the hints do; in us. */
+static uint64_t pass_may_cost(void)
 {
-    static const unsigned choice[] = { 512, 64, 8 };
-    uint64_t windows = ram_bytes / WINDOW + 1, cpu = settings.cpu_permille * session.life_ms / 2;
+    return (uint64_t)settings.cpu_permille * session.life_ms / 2;
+}
+
+static uint64_t all_windows(void)
+{
+    return ram_bytes / WINDOW + ram_spans;
+}
+
+static void set_level(unsigned level)
+{
+    pass.level = level;
+    pass.cpu = pass.windows = 0;
+    scan_pages = choice[level];
+}
+
+static unsigned guess_level(void)
+{
     unsigned i = 0;
 
-    while (i < 2 && windows * (1 + choice[i] / 16) > cpu)   /* us: a call, and about 1/16 each page */
+    while (i < CHOICES - 1 && all_windows() * (CALL_US + choice[i] / PAGES_PER_US) > pass_may_cost())
         i++;
-    return choice[i];
+    return i;
+}
+
+static void choose_sample(void)
+{
+    bool known = pass.level == pass.level_before;
+
+    pass.again = known && (!pass.level || !pass.again);
+    pass.sample += !pass.again;
+    pass.level_before = pass.level;
+}
+
+/* What a pass would cost that went on like this. */
+static void account(uint64_t cpu)
+{
+    pass.cpu += cpu;
+    if (pass.windows < ENOUGH_WINDOWS || pass.level == CHOICES - 1 ||
+        pass.cpu / pass.windows * all_windows() <= pass_may_cost())
+        return;
+    set_level(pass.level + 1);
+    pass.level_before = CHOICES;
+    pass.again = false;
 }
 
 static bool begin(uint64_t now)
@@ -105,12 +158,9 @@ static bool begin(uint64_t now)
     pass.next_ms = now + settings.pass_s * 1000ull;
     pass.span = 0;
     pass.at = ram[0].start;
-    pass.pages = pages_of_window();
-    pass.turn++;
+    set_level(scan_passes % GUESS_PASSES ? pass.level : guess_level());
+    choose_sample();
     outbox_new_report();
-    for (int i = 0; i < COLLECTORS; i++)
-        if (works[i] && collectors[i]->begin)
-            collectors[i]->begin();
     return true;
 }
 
@@ -119,24 +169,20 @@ static void end(uint64_t now)
     pass.on = false;
     scan_passes++;
     scan_pass_ms = now - pass.begun_ms;
-    session.asked = 0;
-    for (int i = 0; i < COLLECTORS; i++)
-        if (works[i] && collectors[i]->end)
-            collectors[i]->end();
 }
 
 static void look(uint64_t from, uint64_t to)
 {
     static uint64_t flags[WINDOW / 4096];
-    unsigned all = (unsigned)((to - from) / PAGE), n = all, skip = 0;
-    struct window w = { from, to - from, 0, flags };
+    unsigned all = (unsigned)((to - from) / PAGE), n = choice[pass.level];
+    struct window w = { from, to - from, 0, all, pass.again, flags };
 
-    if (all > pass.pages) {
-        n = pass.pages;
-        skip = pass.turn * 8 % (all - n + 1) / 8 * 8;
+    pass.windows++;
+    if (all > n) {
+        w.pages = n;
+        w.first = pass.sample % (all / n) * n;
     }
-    w.pages = n;
-    if (!kpage_read(from / PAGE + skip, flags, n))
+    if (!kpage_read(from / PAGE + w.first, flags, w.pages))
         return;
     for (int i = 0; i < COLLECTORS; i++)
         if (works[i] && collectors[i]->look)
@@ -175,6 +221,7 @@ void scan_tick(uint64_t now)
         look_at_next(now);
         outbox_flush(now);
     }
+    account(cpu_us() - from);
 }
 
 int scan_wait_ms(uint64_t now)

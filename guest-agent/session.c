@@ -4,8 +4,9 @@
  *
  * Everything is said again: HELLO every few seconds until a WELCOME comes, and after HELLO_AGAIN without
  * a word from the host, so that a daemon that was restarted, or the one of the host that the guest was
- * migrated to, hears of us without our having to notice. Frames go through one buffer: a frame is
- * made when the one before is gone, so nothing piles up when the host does not read.
+ * migrated to, hears of us without our having to notice. A host that counts its frames from the start again is
+ * noticed, and greeted at once. Frames go through one buffer: a frame is made when the one before is gone, so
+ * nothing piles up when the host does not read.
  *
  * Without a WELCOME no hint is sent, and none without a credit or while the host does not listen.
  */
@@ -30,7 +31,7 @@ static struct {
     uint8_t bytes[VTA_FRAME_MAX];
     size_t at, length;
 } out;
-static uint32_t seq;
+static uint32_t seq, host_seq;
 static uint64_t hello_pause = HELLO_EVERY;
 
 static bool send_frame(struct vta_frame *f, enum vta_type type, size_t length)
@@ -58,15 +59,21 @@ static void say_hello(uint64_t now)
     send_frame(&f, VTA_HELLO, sizeof(f.hello));
 }
 
+/* The host knows nothing of us. */
+static void begin_anew(void)
+{
+    session.reconnects += session.welcome;
+    session.welcome = session.muted = false;
+    session.credits = 0;
+    session.hello_ms = 0;
+    hello_pause = HELLO_EVERY;
+}
+
 void session_lost(void)
 {
     vta_restart(&decoder);
-    session.reconnects += session.welcome;
-    session.welcome = session.muted = false;
-    session.credits = session.asked = 0;
-    session.hello_ms = 0;
-    hello_pause = HELLO_EVERY;
     out.length = 0;
+    begin_anew();
 }
 
 void session_tick(uint64_t now)
@@ -85,20 +92,25 @@ void session_tick(uint64_t now)
 
 /* --- in ------------------------------------------------------------------------------------- */
 
-static void complain(const char *what, const struct vta_notice *n)
+static void complain(const char *what, const struct vta_notice *n, uint64_t now)
 {
     char text[VTA_TEXT];
 
     for (size_t i = 0; i < sizeof(text); i++)
         text[i] = n->text[i] && (n->text[i] < ' ' || n->text[i] > '~') ? '?' : n->text[i];
     text_to(session.notice, sizeof(session.notice), "%s: %s", what, text);
+    session.notice_ms = now;
     note("the host: %s", session.notice);
 }
 
-static void take_welcome(const struct vta_welcome *w)
+static void take_welcome(const struct vta_welcome *w, uint64_t now)
 {
+    struct vta_notice n = { VTA_E_VERSION, 0, "" };
+
     if (w->version < VTA_VERSION_MIN || w->version > VTA_VERSION) {
-        note("the host speaks version %u, I know %u to %u", w->version, VTA_VERSION_MIN, VTA_VERSION);
+        text_to(n.text, sizeof(n.text), "the host speaks version %u, the agent %u to %u", w->version,
+                VTA_VERSION_MIN, VTA_VERSION);
+        complain("not understood", &n, now);
         return;
     }
     session.welcome = true;
@@ -118,46 +130,62 @@ static void take_mute(const struct vta_notice *n, uint64_t now)
     session.muted = true;
     session.muted_until = now + n->ms;
     session.mutes++;
-    complain("muted", n);
+    complain("muted", n, now);
     outbox_clear();
 }
 
-static void take_refused(const struct vta_refused *r)
+static void take_refused(const struct vta_refused *r, uint64_t now)
 {
-    const struct vta_notice n = { 0, 0, "" };
-    struct vta_notice copy = n;
+    struct vta_notice n = { 0, 0, "" };
 
-    memcpy(copy.text, r->text, sizeof(copy.text));
-    if (strncmp(session.refused, r->text, sizeof(session.refused) - 1))
-        complain("refused", &copy);
-    memcpy(session.refused, r->text, sizeof(session.refused));
+    memcpy(n.text, r->text, sizeof(n.text));
+    complain("refused", &n, now);
+    text_to(session.refused, sizeof(session.refused), "%s", session.notice + strlen("refused: "));
+}
+
+/* Less is pinned than may be, so all is that was asked for: what was refused has been taken back. */
+static void take_shares(const struct vta_shares *s, uint64_t now)
+{
+    session.shares = *s;
+    session.shares_ms = now;
+    if (s->pinned < s->pin_most)
+        session.refused[0] = 0;
+}
+
+/* Another host than that of the frame before, or the same anew. */
+static bool is_another(const struct vta_frame *f)
+{
+    bool another = session.welcome && (int32_t)(f->h.seq - host_seq) <= 0;
+
+    host_seq = f->h.seq;
+    return another;
 }
 
 static void take(const struct vta_frame *f, uint64_t now)
 {
+    if (is_another(f))
+        begin_anew();
     session.heard_ms = now;
     session.frames_in++;
     if (!session.welcome && f->h.type != VTA_WELCOME && f->h.type != VTA_ERROR)
         session.hello_ms = 0;           /* it is there, and does not know us */
     switch (f->h.type) {
     case VTA_WELCOME:
-        take_welcome(&f->welcome);
+        take_welcome(&f->welcome, now);
         break;
     case VTA_CREDIT:
         session.credits = f->credit.frames < 1024 - session.credits ? session.credits + f->credit.frames
                                                                      : 1024;
         break;
     case VTA_ASK:
-        session.asked |= f->ask.kinds;
         scan_hurry();
         rules_hurry();
         break;
     case VTA_SHARES:
-        session.shares = f->shares;
-        session.shares_ms = now;
+        take_shares(&f->shares, now);
         break;
     case VTA_REFUSED:
-        take_refused(&f->refused);
+        take_refused(&f->refused, now);
         break;
     case VTA_MUTE:
         take_mute(&f->notice, now);
@@ -168,7 +196,7 @@ static void take(const struct vta_frame *f, uint64_t now)
         rules_hurry();
         break;
     case VTA_ERROR:
-        complain("error", &f->notice);
+        complain("error", &f->notice, now);
         hello_pause = HELLO_MOST;
         break;
     default:

@@ -38,8 +38,8 @@ void host_start(struct host *h, const char *port)
     g_autofree char *path = agent_program();
     /* It is not to outlive a test that fails. */
     char *argv[] = { (char *)"setpriv", (char *)"--pdeathsig", (char *)"KILL", path, (char *)"--config",
-                     h->config, (char *)"--port", (char *)(gpointer)port, (char *)"--control", h->control,
-                     NULL };
+                     h->config, (char *)"--control", h->control, port ? (char *)"--port" : NULL,
+                     (char *)(gpointer)port, NULL };
 
     g_assert_true(g_spawn_async(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH |
                                 G_SPAWN_STDERR_TO_DEV_NULL | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL,
@@ -153,4 +153,20 @@ void expect(struct host *h, const char *words, uid_t uid, bool works, const char
 
     if ((status == 0) != works || !strstr(said, text))
         g_error("'%s' as %u ended with %d and said '%s'", words, uid, status, said);
+}
+
+void wait_status(struct host *h, const char *text)
+{
+    double end = now_s() + 60;
+
+    for (;;) {
+        int status;
+        g_autofree char *said = ask(h, "status", 0, &status);
+
+        if (strstr(said, text))
+            return;
+        if (now_s() > end)
+            g_error("the status does not say '%s': %s", text, said);
+        g_usleep(50000);
+    }
 }

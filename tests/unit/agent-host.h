@@ -27,7 +27,7 @@ double now_s(void);
 /* The agent with this text as its configuration; it is started later, or at a pseudo terminal at once. */
 struct host *host_new(const char *config);
 struct host *host_at_pty(const char *config);
-void host_start(struct host *h, const char *port);
+void host_start(struct host *h, const char *port);     /* NULL: it looks for one */
 void host_free(struct host *h); /* it ends when it is told to, and leaves nothing */
 
 void say(struct host *h, enum vta_type type, struct vta_frame *f, size_t length);
@@ -36,5 +36,7 @@ void welcome(struct host *h, guint32 credits);                  /* after its hel
 
 /* Runs `vmtier-agent WORDS` as this user; it works or not, and says that. */
 void expect(struct host *h, const char *words, uid_t uid, bool works, const char *text);
+/* Its status comes to say that. */
+void wait_status(struct host *h, const char *text);
 
 #endif

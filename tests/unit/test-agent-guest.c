@@ -44,13 +44,13 @@ static void test_cost(void)
     welcome(h, 1000);
     cpu = cpu_s(h->agent);
     start_s = now_s();
-    while (now_s() < start_s + SECONDS)
+    while (now_s() < start_s + SECONDS || (!ranges && now_s() < start_s + PATIENCE_S))
         ranges += hear(h, VTA_HINTS, 0.1) ? h->f.hints.count : 0;
-    cpu = (cpu_s(h->agent) - cpu) / (now_s() - start_s);
-    g_test_message("%.2f %% of a core, at most %" G_GUINT64_FORMAT " KiB, %" G_GUINT64_FORMAT " ranges",
-                   cpu * 100, peak_kib(h->agent), ranges);
+    cpu = cpu_s(h->agent) - cpu;
+    g_test_message("%.2f %% of a core in %.1f s, at most %" G_GUINT64_FORMAT " KiB, %" G_GUINT64_FORMAT " ranges",
+                   cpu * 100 / (now_s() - start_s), now_s() - start_s, peak_kib(h->agent), ranges);
     g_assert_cmpuint(peak_kib(h->agent), <, 4096);
-    g_assert_cmpfloat(cpu, <, 0.015);           /* 0.4 % is its budget; the burst of the start is 20 ms */
+    g_assert_cmpfloat(cpu, <, 0.025 + 0.005 * (now_s() - start_s));     /* it may save up 20 ms */
     g_assert_cmpuint(ranges, >, 0);
     host_free(h);
 }
@@ -98,6 +98,45 @@ static void test_credits(void)
     host_free(h);
 }
 
+/* The host is another one all of a sudden, which knows nothing of us; also if the one before had muted us. */
+static void test_new_host(void)
+{
+    struct vta_frame f = { .notice = { VTA_E_RATE, 3600000, "enough" } };
+    struct host *h;
+
+    if (!may_run())
+        return;
+    h = host_at_pty("pass=1\ncpu=1000\n");
+    welcome(h, 4);
+    g_assert_true(hear(h, VTA_HINTS, PATIENCE_S));
+    say(h, VTA_MUTE, &f, sizeof(f.notice));
+    wait_status(h, "host: muted by the host");
+    h->seq = 0;
+    f.ask = (struct vta_ask){ (1u << VTA_KIND_END) - 2, 0 };
+    say(h, VTA_ASK, &f, sizeof(f.ask));
+    welcome(h, 4);
+    g_assert_true(hear(h, VTA_HINTS, PATIENCE_S));
+    wait_status(h, "host: connected");
+    host_free(h);
+}
+
+/* No port at all. */
+static void test_no_port(void)
+{
+    g_autofree char *sysfs = g_dir_make_tmp("vmtier-sysfs-XXXXXX", NULL);
+    g_autofree char *text = g_strdup_printf("sysfs=%s\n", sysfs);
+    struct host *h;
+
+    if (!may_run())
+        return;
+    h = host_new(text);
+    host_start(h, NULL);
+    g_usleep(200000);
+    wait_status(h, "host: no port org.vmtier.agent.0");
+    host_free(h);
+    g_rmdir(sysfs);
+}
+
 /* The host is another version's, then one that it understands. */
 static void test_skew(void)
 {
@@ -108,13 +147,20 @@ static void test_skew(void)
         return;
     h = host_at_pty("");
     g_assert_true(hear(h, VTA_HELLO, 10));
+    say(h, VTA_ERROR, &f, sizeof(f.notice));
+    wait_status(h, "notice: error: no (");
     f.welcome = (struct vta_welcome){ .version = 99 };
     say(h, VTA_WELCOME, &f, sizeof(f.welcome));
     f.credit = (struct vta_credit){ 10, 0 };
     say(h, VTA_CREDIT, &f, sizeof(f.credit));
+    wait_status(h, "notice: not understood: the host speaks version 99, the agent 1 to 1 (");
     g_assert_false(hear(h, VTA_HINTS, 0.5));
-    welcome(h, 1000);
-    g_assert_true(hear(h, VTA_HINTS, 5));
+    f.welcome = (struct vta_welcome){ .version = VTA_VERSION, .granule = 2 << 20, .life_ms = 60000,
+                                      .ranges_per_s = 100000 };
+    say(h, VTA_WELCOME, &f, sizeof(f.welcome));
+    f.credit = (struct vta_credit){ 1000, 0 };
+    say(h, VTA_CREDIT, &f, sizeof(f.credit));
+    g_assert_true(hear(h, VTA_HINTS, PATIENCE_S));
     host_free(h);
 }
 
@@ -140,9 +186,10 @@ static void test_hints(void)
 
     if (!may_run())
         return;
-    h = host_at_pty("refresh=1\ncollect=none\ncpu=1000\n");
+    h = host_at_pty("refresh=1\ncollect=none\ncpu=1000\nrule = pin comm tmux: server  # has a space\n");
     welcome(h, 1000);
     g_assert_cmpuint(bytes_said(h, VTA_HOT, 1, 1.2), ==, 0);
+    expect(h, "status", 0, true, "rule: pin comm tmux:?server\n");
     expect(h, mine, 0, true, "noted");
     g_assert_cmpuint(bytes_said(h, VTA_HOT, 1 << 20, PATIENCE_S), >=, 1 << 20);
     expect(h, "status", 0, true, "rule: hot pid ");
@@ -152,6 +199,9 @@ static void test_hints(void)
     expect(h, "hint --range 0x100000-0x300000 cold", 0, true, "noted");
     g_assert_cmpuint(bytes_said(h, VTA_COLD, 1, PATIENCE_S), >, 0);
     expect(h, "hint --pid 999999999 hot", 0, false, "no process");
+    expect(h, "hint --pid 1x hot", 0, false, "an option is wrong");
+    expect(h, "hint --pid 1 --for ever hot", 0, false, "an option is wrong");
+    expect(h, "hint --cgroup a.slice hot", 0, false, "an option is wrong");
     expect(h, "hint --pid 1 boiling", 0, false, "say one of hot");
     expect(h, "hint hot", 0, false, "say of what");
     /* others: of their own processes, and no pins */
@@ -192,6 +242,8 @@ static void test_config(void)
         { "cpu=0\n", ":1: cpu is thousandths of a core" }, { "\n#x\nluck=1\n", ":3: there is no key 'luck'" },
         { "collect=free,luck\n", ":1: collect is none, or" }, { "pass\n", ":1: there is no '='" },
         { "rule=hot comm\n", ":1: rule is hot|cold" }, { "rule=hot range 5-3\n", ":1: rule is" },
+        { "rule=pin cgroup a.slice\n", "a cgroup from / on, not 'pin cgroup a.slice'" },
+        { "rule=hot range 0x1000-0xffffffffffffffff\n", ":1: rule is" },
     };
     g_autofree char *path = agent_program();
 
@@ -220,6 +272,8 @@ int main(int argc, char **argv)
     g_test_add_func("/agent-guest/cost", test_cost);
     g_test_add_func("/agent-guest/storm", test_storm);
     g_test_add_func("/agent-guest/credits", test_credits);
+    g_test_add_func("/agent-guest/new-host", test_new_host);
+    g_test_add_func("/agent-guest/no-port", test_no_port);
     g_test_add_func("/agent-guest/skew", test_skew);
     g_test_add_func("/agent-guest/hints", test_hints);
     g_test_add_func("/agent-guest/last-word", test_last_word);

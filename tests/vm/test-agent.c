@@ -164,6 +164,7 @@ static void compare(double (*how_long)(bool hinted))
     g_test_message("medians of %d: without %.2f s (%.2f to %.2f), with %.2f s (%.2f to %.2f), %.2f of it", TIMES,
                    without[TIMES / 2], without[0], without[TIMES - 1], with[TIMES / 2], with[0],
                    with[TIMES - 1], with[TIMES / 2] / without[TIMES / 2]);
+    g_assert_cmpfloat(with[TIMES / 2], <=, without[TIMES / 2] / 2);
 }
 
 /* Seconds from a jump to a new hot set until nine tenths of it are in dram. */
