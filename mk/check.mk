@@ -47,8 +47,11 @@ STAGES     := unit asan fuzz vm libvirt lint
 STAGES_APART := nested
 
 # $(call selected,STAGE): the tests of a stage that T= (or check-NAME) lets through.
+# Of the fuzz targets, which one script runs, it lets those through that have it in their names.
 TESTS_OF = $(TESTS_$(shell echo $(1) | tr a-z A-Z))
-selected = $(strip $(if $(T),$(foreach t,$(TESTS_OF),$(if $(findstring $(T),$(t)),$(t))),$(TESTS_OF)))
+FUZZ_ONLY := $(strip $(if $(T),$(foreach f,$(notdir $(FUZZ_PROGRAMS)),$(if $(findstring $(T),$(f)),$(f)))))
+selected = $(strip $(if $(T),$(foreach t,$(TESTS_OF),$(if $(findstring $(T),$(t))$(if $(filter fuzz,$(1)),$(FUZZ_ONLY)),$(t))),$(TESTS_OF)))
+export FUZZ_ONLY
 
 STAGE_OPTIONS_unit := --jobs $(UNIT_JOBS)
 STAGE_OPTIONS_asan := --jobs $(UNIT_JOBS) --slow 3

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Run every fuzz target for $FUZZ_SECONDS (20) on its corpus, as many at a time as there are
-# processors; one TAP point each.
+# Run every fuzz target, or those in $FUZZ_ONLY, for $FUZZ_SECONDS (20) on its corpus, as many at a
+# time as there are processors; one TAP point each.
 #
 # Seeds are in tests/fuzz/corpus/NAME/ and never written to: what the engine finds goes to
 # $BUILD/fuzz/corpus/NAME/. An input that crashes is left in $BUILD/fuzz/ under the name that the
@@ -15,7 +15,12 @@ BUILD=${BUILD:-build}
 SECONDS_EACH=${FUZZ_SECONDS:-20}
 
 targets() {
-    find "$BUILD/fuzz/tests/fuzz" -maxdepth 1 -type f -executable -name 'fuzz-*' 2>/dev/null | sort
+    find "$BUILD/fuzz/tests/fuzz" -maxdepth 1 -type f -executable -name 'fuzz-*' 2>/dev/null | sort |
+        while read -r program; do
+            case " ${FUZZ_ONLY:-${program##*/}} " in
+                *" ${program##*/} "*) echo "$program" ;;
+            esac
+        done
 }
 
 fuzz() {
