@@ -360,6 +360,49 @@ static void test_migration(void)
     g_assert_cmpuint(guest_sweep(agentvm->vm->guest, 60), ==, 0);
 }
 
+static void restart_agent(const char *settings)
+{
+    g_autofree char *command = g_strdup_printf(
+        "printf '%s\\n' >/etc/vmtier/vmtier-agent.conf; killall vmtier-agent; "
+        "while pidof vmtier-agent; do usleep 100000; done; vmtier-agent >/dev/null 2>&1 & sleep 1", settings);
+
+    run(command);
+    wait_guest_says("host: connected", 60);
+}
+
+/* What a command in the guest says that is a number behind a name. */
+static gint64 number_of(const char *command, const char *name)
+{
+    unsigned status;
+    g_autofree char *said = in_guest(command, &status);
+    const char *at = strstr(said, name);
+
+    g_assert_nonnull(at);
+    return g_ascii_strtoll(at + strlen(name), NULL, 10);
+}
+
+#define COST_S 60
+
+/* Its memory, and its CPU time as it comes, once it has gone through all of memory. */
+static void test_cost(void)
+{
+    gint64 cpu_ms, kib;
+    double start, seconds;
+
+    restart_agent("");
+    wait_guest_says("passes: 1,", 600);
+    cpu_ms = number_of("vmtier-agent status", "cpu: ");
+    start = lab_now();
+    lab_sleep(COST_S);
+    cpu_ms = number_of("vmtier-agent status", "cpu: ") - cpu_ms;
+    seconds = lab_now() - start;
+    kib = number_of("cat /proc/$(pidof vmtier-agent)/status", "VmHWM:");
+    g_test_message("at most %" G_GINT64_FORMAT " KiB; %" G_GINT64_FORMAT " ms of CPU time in %.1f s, %.2f %% of a core",
+                   kib, cpu_ms, seconds, (double)cpu_ms / seconds / 10);
+    g_assert_cmpint(kib, <, 4096);
+    g_assert_cmpfloat((double)cpu_ms, <, 25 + 5 * seconds);     /* it may save up 20 ms */
+}
+
 static bool is_told_by_damon(void *unused)
 {
     (void)unused;
@@ -369,10 +412,8 @@ static bool is_told_by_damon(void *unused)
 /* Another agent takes the place of the first; the guest's kernel has DAMON, and tells of all of memory. */
 static void test_damon(void)
 {
-    run("echo collect=damon >>/etc/vmtier/vmtier-agent.conf; killall vmtier-agent; "
-        "while pidof vmtier-agent; do usleep 100000; done; vmtier-agent >/dev/null 2>&1 & sleep 1");
+    restart_agent("cpu=150\ncollect=damon");
     wait_guest_says("collector damon: works", 30);
-    wait_guest_says("host: connected", 60);
     g_assert_true(lab_wait(is_told_by_damon, NULL, 60));
 }
 
@@ -501,6 +542,7 @@ int main(int argc, char **argv)
         g_test_add_func("/agent/migration", test_migration);
         g_test_add_func("/agent/damon", test_damon);
         g_test_add_func("/agent/suspend", test_suspend);
+        g_test_add_func("/agent/cost", test_cost);
     }
     status = g_test_run();
     agentvm_end();
