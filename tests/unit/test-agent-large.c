@@ -220,7 +220,7 @@ static void test_mappings(void)
     g_assert_cmpuint(bytes_of(h, VTA_HOT, MAPPINGS / 2 * PAGE, 60), >=, MAPPINGS / 2 * PAGE);
     g_test_message("%d pages after %.1f s", MAPPINGS / 2, now_s() - start_s);
     host_free(h);
-    h = host_at_pty("refresh=1\ncollect=free\ncpu=100\n");
+    h = host_at_pty("refresh=1\ncollect=free\ncpu=200\n");
     welcome(h, 8);
     expect(h, hint, 0, true, "noted");
     g_assert_cmpuint(bytes_of(h, VTA_HOT, PAGE, 60), >=, PAGE);

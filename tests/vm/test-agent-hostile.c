@@ -285,7 +285,7 @@ static void test_pool(void)
         lab_sleep(0.2);
     }
     meet(l);
-    for (guint32 report = 1; report <= 24; report++) {
+    for (guint32 report = 1; report <= 16; report++) {
         g_assert_true(hint(l, VTA_HOT, 0, RAM, report));
         lab_sleep(0.25);
         g_assert_cmpint(quota_of(l, "other"), >=, WORK - 2 * (gint64)GRANULE);
