@@ -24,11 +24,12 @@ static int ask(const struct request *q)
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     const struct timeval patience = { .tv_sec = 5 };
     static char answer[ANSWER_MOST + 1];
-    int on = 1, fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int on = 1, fd;
     ssize_t n = -1;
 
     if (strlen(settings.control) >= sizeof(address.sun_path))
         return fail("the socket's path is too long");
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     text_to(address.sun_path, sizeof(address.sun_path), "%s", settings.control);
     /* Asking for credentials gives us an address, too, to which the answer can go. */
     if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) &&

@@ -71,7 +71,8 @@ enum vta_kind {
 struct vta_hdr {
     uint32_t magic;
     uint16_t type, length;      /* of what follows */
-    uint32_t seq;               /* grows by one with each frame of a sender, from HELLO or WELCOME on */
+    uint32_t seq;               /* grows by one with each frame of a sender; not greater than the last one: another
+                                   host, or the same anew */
     uint32_t crc;
 };
 static_assert(sizeof(struct vta_hdr) == 16, "agent: header");

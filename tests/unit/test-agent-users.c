@@ -41,7 +41,7 @@ static void ask(const struct host *h, const void *request, size_t size, uid_t ui
         _exit(1);
     n = recv(fd, answer, ANSWER_MOST, 0);
     answer[n > 0 ? n : 9] = 0;
-    _exit(write(to, answer, strlen(answer)) < 0);
+    _exit(write(to, answer, strlen(answer)) < 0 ? 1 : 0);
 }
 
 static char *raw(const struct host *h, const void *request, size_t size, uid_t uid)
