@@ -2,6 +2,7 @@
 /* See nested.h. */
 #include "nested.h"
 
+#include <numaif.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,11 +67,31 @@ struct rig *nested_rom(const char *name, const char *config, struct vm_options o
     return rig;
 }
 
+struct rig *nested_linux(const char *name, const char *config, struct vm_options o)
+{
+    struct rig *rig = nested_daemon(name, config);
+
+    rig->vm = nested_vm(rig, "vm", o);
+    g_free(guest_expect(rig->vm->guest, "VMT READY", TIMEOUT));
+    nested_wait_known(rig);
+    return rig;
+}
+
 /* --- orders ------------------------------------------------------------------------------------- */
 
 void nested_set_mode(struct rig *rig, const char *mode)
 {
     json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
+}
+
+void nested_move_ranges(struct rig *rig, const char *tier, const char *ranges)
+{
+    json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\",\"ranges\":[%s]}", tier,
+                           ranges));
+    g_autoptr(JsonObject) event = qmp_wait_event(rig->daemon->qmp, "VMTIER_MOVED", TIMEOUT);
+
+    g_assert_nonnull(event);
+    g_assert_cmpint(json_int(event, "data.failed"), ==, 0);
 }
 
 JsonObject *nested_move(struct rig *rig, const char *tier)
@@ -121,6 +142,67 @@ struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram)
     return pages;
 }
 
+/* The node of each of `n` pages from an address on; negative: it is not there. */
+static void nodes_of(pid_t pid, uint64_t hva, unsigned n, int *node)
+{
+    g_autofree void **at = g_new(void *, n);
+
+    for (unsigned i = 0; i < n; i++)
+        at[i] = (void *)(uintptr_t)(hva + (uint64_t)i * PAGE);      /* NOLINT(performance-no-int-to-ptr) */
+    g_assert_cmpint(move_pages((int)pid, n, at, NULL, node, 0), ==, 0);
+}
+
+/* Adds a granule's pages; how many of them are not on the tier's node. */
+static unsigned count_granule(struct vm *vm, uint64_t hva, unsigned n, gint64 tier,
+                              struct nested_pages *pages)
+{
+    g_autofree int *node = g_new(int, n);
+    unsigned wrong = 0;
+
+    nodes_of(vm->qemu->pid, hva, n, node);
+    for (unsigned i = 0; i < n; i++) {
+        if (node[i] < 0)
+            continue;
+        g_assert_cmpint(node[i], <, 2);
+        pages->on[node[i]]++;
+        wrong += node[i] != tier;
+    }
+    return wrong;
+}
+
+static unsigned count_all(struct rig *rig, uint64_t ram, struct nested_pages *pages)
+{
+    g_autoptr(JsonObject) map = ask(rig->daemon->qmp, "query-vmtier-heatmap", "{\"vm\":\"vm\"}");
+    uint64_t granule = (uint64_t)json_int(map, "granule_bytes");
+    JsonArray *tier = json_object_get_array_member(map, "tier");
+    unsigned wrong = 0;
+
+    g_assert_cmpuint(json_array_get_length(tier), >=, ram / granule);
+    for (guint g = 0; g < ram / granule; g++)
+        wrong += count_granule(rig->vm, rig->vm->ram_at + g * granule, (unsigned)(granule / PAGE),
+                               json_array_get_int_element(tier, g), pages);
+    return wrong;
+}
+
+struct nested_pages nested_check_ledger(struct rig *rig, uint64_t ram)
+{
+    struct nested_pages pages = { 0 }, maps;
+    unsigned wrong;
+
+    json_node_unref(qmp_ok(rig->vm->qmp, "stop", NULL));
+    nested_wait_rounds(rig, 2);
+    wrong = count_all(rig, ram, &pages);
+    maps = nested_numa_maps(rig->vm, ram);
+    json_node_unref(qmp_ok(rig->vm->qmp, "cont", NULL));
+    g_test_message("pages on node 0: %" PRIu64 ", on node 1: %" PRIu64 " (numa_maps: %" PRIu64 ", %" PRIu64
+                   "), on a node that the ledger does not say: %u", pages.on[0], pages.on[1], maps.on[0],
+                   maps.on[1], wrong);
+    g_assert_cmpuint(wrong, ==, 0);
+    g_assert_cmpuint(maps.on[0], ==, pages.on[0]);
+    g_assert_cmpuint(maps.on[1], ==, pages.on[1]);
+    return pages;
+}
+
 /* --- the guest ---------------------------------------------------------------------------------- */
 
 /* All of RAM but the first megabyte, where the mailbox is. */
@@ -130,6 +212,25 @@ void nested_count(struct vm *vm)
 {
     rom_run(vm, ROM_WRITE, counters, 0, TIMEOUT);
     rom_give(vm, ROM_SPIN, counters, 0);
+}
+
+struct counting {
+    struct vm *vm;
+    uint32_t from, rounds;
+};
+
+static bool has_counted(void *opaque)
+{
+    const struct counting *c = opaque;
+
+    return rom_mailbox(c->vm).rounds - c->from >= c->rounds;
+}
+
+void nested_wait_counted(struct vm *vm, uint32_t rounds)
+{
+    struct counting c = { vm, rom_mailbox(vm).rounds, rounds };
+
+    g_assert_true(lab_wait(has_counted, &c, TIMEOUT));
 }
 
 void nested_check_counters(struct vm *vm)

@@ -17,13 +17,16 @@ struct rig *nested_daemon(const char *name, const char *config);
 /* A QEMU under KVM, up to its monitor; plugin "": without the plugin. The second with the test ROM, 64M. */
 struct vm *nested_vm(struct rig *rig, const char *name, struct vm_options o);
 struct vm *nested_rom_vm(struct rig *rig, const char *name, struct vm_options o);
-/* A daemon with this configuration, and a VM "vm" that runs the test ROM. */
+/* A daemon with this configuration, and a VM "vm" that runs the test ROM, or Linux up to its workload's first word. */
 struct rig *nested_rom(const char *name, const char *config, struct vm_options o);
+struct rig *nested_linux(const char *name, const char *config, struct vm_options o);
 
 void nested_wait_known(struct rig *rig);             /* the daemon has "vm" and its memory */
 void nested_set_mode(struct rig *rig, const char *mode);
 /* Has all of "vm"'s memory moved, and waits until that is done; the data of VMTIER_MOVED. */
 JsonObject *nested_move(struct rig *rig, const char *tier);
+/* Only these, objects as JSON with commas between; asserts that none failed. */
+void nested_move_ranges(struct rig *rig, const char *tier, const char *ranges);
 void nested_wait_rounds(struct rig *rig, gint64 n);
 
 /* Pages of a VM's RAM on each node. */
@@ -33,6 +36,12 @@ struct nested_pages {
 
 /* By /proc/PID/numa_maps, of the RAM that begins at vm->ram_at. */
 struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram);
+/*
+ * Asserts that every page that is there is on the node of the tier which the daemon's ledger has for its
+ * granule (by move_pages(2)), and that numa_maps tells the same; the guest stands still for the look. Nothing
+ * may be moving.
+ */
+struct nested_pages nested_check_ledger(struct rig *rig, uint64_t ram);
 
 /*
  * The ROM counts up a word in each page of RAM, round after round, until it is looked whether all are right:
@@ -40,6 +49,7 @@ struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram);
  */
 #define NESTED_COUNTED (63u * 256)
 void nested_count(struct vm *vm);
+void nested_wait_counted(struct vm *vm, uint32_t rounds);   /* until it has gone so many more rounds */
 void nested_check_counters(struct vm *vm);
 
 /* Programs of the nested tests end with this: skipped outside L1. */
