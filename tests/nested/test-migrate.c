@@ -5,7 +5,7 @@
  */
 #include "nested.h"
 
-static const char config[] = "[vm default]\nquota=100%\nrate=1G\nmode=off\nsources=dirty\n";
+static const char config[] = "[vm default]\nquota=100%\nrate=1G\nmode=off\nsources=dirty\ngranule=256K\n";
 
 static bool has_ended(void *vm)
 {
