@@ -10,7 +10,8 @@
 #:   check-libvirt    tests with a libvirtd of their own
 #:   check-nested     tests in a machine with two NUMA nodes and a real KVM (emulated); not in check
 #:   lab              that machine: vmtierd, a guest under KVM that is tiered, and a shell
-#:   LAB_KERNEL=FILE  boots another kernel there, such as one that tracks idle pages
+#:   lab-kernel       build a kernel for it that tracks idle pages (8 min of CPU): build/cache/lab-kernel/vmlinuz
+#:   LAB_KERNEL=FILE  boots another kernel there, such as that one
 #:   check-asan       unit tests, sanitized      check-fuzz   fuzzing, FUZZ_SECONDS each
 #:   check-lint       static analysis as tests   check-NAME   all tests with NAME in their path
 #:   lint             like check-lint            asan, fuzz   like check-asan, check-fuzz
@@ -82,7 +83,7 @@ check-%:
 need-unit: $(PROGRAMS) $(UNIT_PROGRAMS)
 need-vm: $(PROGRAMS) $(VM_PROGRAMS) $(DEMO) $(ROM) guest
 need-libvirt: $(PROGRAMS) $(LIBVIRT_PROGRAMS) guest
-need-nested: $(PROGRAMS) $(NESTED_PROGRAMS) $(VM_PROGRAMS) $(ROM) guest
+need-nested: $(PROGRAMS) $(NESTED_PROGRAMS) $(ROM) guest
 need-lint:
 
 ASAN_FLAGS := SANITIZE=address,undefined
@@ -136,8 +137,10 @@ LAB_OPTIONS := $(if $(LAB_KERNEL),-k $(LAB_KERNEL))
 export LAB_KERNEL
 lab: $(PROGRAMS) $(ROM) guest
 	@tests/nested/run-l1 -i $(LAB_OPTIONS) tests/nested/lab
+lab-kernel:
+	@tests/nested/mk-kernel.sh
 
 bench-traces: $(PROGRAMS) guest
 	@bench/traces/record.sh
 
-.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn lab
+.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn lab lab-kernel
