@@ -46,11 +46,11 @@ static int listen_at(struct lab *lab)
     return fd;
 }
 
-static void write_config(struct lab *lab, const char *more)
+static void write_config(struct lab *lab)
 {
     g_autofree char *path = lab_path(lab, "vmtierd.conf"), *pattern = lab_path(lab, "%n.agent");
     g_autofree char *absolute = g_canonicalize_filename(pattern, NULL);
-    g_autofree char *text = g_strdup_printf("[vm default]\nagent=%s\n%s", absolute, more);
+    g_autofree char *text = g_strdup_printf("[vm default]\nagent=%s\n", absolute);
 
     g_assert_true(g_file_set_contents(path, text, -1, NULL));
 }
@@ -119,14 +119,14 @@ static void greet(struct liar *l, guint16 least, guint16 most)
     g_assert_true(say(l, VTA_HELLO, &f, sizeof(f.hello)));
 }
 
-static struct liar *liar_with(const char *name, const char *more, const char *const *daemon_arguments)
+static struct liar *liar_new(const char *name)
 {
     struct liar *l = g_new0(struct liar, 1);
 
     l->rig = rig_new(name);
-    write_config(l->rig->lab, more);
+    write_config(l->rig->lab);
     l->listener = listen_at(l->rig->lab);
-    rig_start_daemon(l->rig, daemon_arguments);
+    rig_start_daemon(l->rig, arguments);
     rig_start_vm(l->rig, (struct vm_options){ 0 });
     l->other = rig_another_vm(l->rig, "other", (struct vm_options){ 0 });
     rom_wait_alive(l->rig->vm, 20);
@@ -137,24 +137,8 @@ static struct liar *liar_with(const char *name, const char *more, const char *co
     g_assert_cmpint(l->fd, >=, 0);
     g_assert_true(hear(l, VTA_ASK, 10));
     lab_sleep(0.5);
-    return l;
-}
-
-static struct liar *liar_new(const char *name)
-{
-    struct liar *l = liar_with(name, "", arguments);
-
     l->placement = placement_of(l->rig, "other");
     return l;
-}
-
-static void liar_end(struct liar *l)
-{
-    vm_free(l->other);
-    close(l->fd);
-    close(l->listener);
-    rig_free(l->rig);
-    g_free(l);
 }
 
 /* The other VM is as it was, and the liar's has no more than is its. */
@@ -167,7 +151,11 @@ static void liar_free(struct liar *l)
     g_assert_cmpint(rig_daemon_int(l->rig, "tiers.0.ledger_bytes"), <=, QUOTA);
     g_assert_cmpint(rig_daemon_int(l->rig, "ledger_mismatches"), ==, 0);
     g_bytes_unref(l->placement);
-    liar_end(l);
+    vm_free(l->other);
+    close(l->fd);
+    close(l->listener);
+    rig_free(l->rig);
+    g_free(l);
 }
 
 static gint64 agent_int(struct liar *l, const char *name)
@@ -262,41 +250,6 @@ static void test_everything(void)
     liar_free(l);
 }
 
-static gint64 quota_of(struct liar *l, const char *vm)
-{
-    g_autoptr(JsonObject) o = daemon_vm(l->rig->daemon, vm);
-
-    return json_int(o, "quota.now_bytes");
-}
-
-#define POOL (40 * MIB)
-#define WORK (28 * MIB)
-
-/* Two VMs share the host's dram. One works; that all of the other is hot is only said, and earns it nothing. */
-static void test_pool(void)
-{
-    static const struct rom_range work = { .base = 4 * MIB, .stride = 4096, .count = WORK / 4096 };
-    struct liar *l = liar_with("agent-pool", "quota=100%\nquota-min=8M\nrate=256M\n[host]\ndram=40M\n", NULL);
-    double end = lab_deadline(60);
-
-    rom_give(l->other, ROM_SPIN, work, 0);
-    while (quota_of(l, "other") < (gint64)WORK) {
-        g_assert_cmpfloat(lab_now(), <, end);
-        lab_sleep(0.2);
-    }
-    meet(l);
-    for (guint32 report = 1; report <= 16; report++) {
-        g_assert_true(hint(l, VTA_HOT, 0, RAM, report));
-        lab_sleep(0.25);
-        g_assert_cmpint(quota_of(l, "other"), >=, WORK - 2 * (gint64)GRANULE);
-    }
-    wait_int(l, "hot_bytes", RAM);
-    g_assert_cmpint(quota_of(l, "vm"), <=, POOL - WORK + 2 * (gint64)GRANULE);
-    g_assert_cmpint(agent_int(l, "mutes"), ==, 0);
-    rom_stop_spin(l->other, 10);
-    liar_end(l);
-}
-
 static void fill_frame(struct vta_frame *f, guint64 from, guint32 report)
 {
     f->hints = (struct vta_hints){ report, VTA_RANGES };
@@ -354,20 +307,12 @@ static void test_flood(void)
 static void test_outside(void)
 {
     struct liar *l = liar_new("agent-outside");
-    struct vta_frame f = { 0 };
 
     meet(l);
-    fill_frame(&f, 1ull << 40, 1);          /* as an honest one does of a block that is left out */
-    for (int i = 0; i < 4; i++) {
-        struct vta_frame copy = f;
-
-        g_assert_true(say(l, VTA_HINTS, &copy, sizeof(f.hints) + VTA_RANGES * sizeof(struct vta_range)));
-    }
-    wait_int(l, "outside_ranges", 4 * VTA_RANGES);
-    g_assert_cmpint(agent_int(l, "mutes"), ==, 0);
     for (int i = 0; i < 3 && !agent_int(l, "mutes"); i++)
         flood(l, 1ull << 40, 0.1);
     wait_int(l, "mutes", 1);
+    g_assert_cmpint(agent_int(l, "outside_ranges"), >, 0);
     g_assert_cmpint(agent_int(l, "hot_bytes"), ==, 0);
     liar_free(l);
 }
@@ -440,7 +385,6 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/agent-hostile/versions", test_versions);
     g_test_add_func("/agent-hostile/everything", test_everything);
-    g_test_add_func("/agent-hostile/pool", test_pool);
     g_test_add_func("/agent-hostile/flood", test_flood);
     g_test_add_func("/agent-hostile/outside", test_outside);
     g_test_add_func("/agent-hostile/garbage", test_garbage);
