@@ -8,6 +8,7 @@
  *
  * timeout: 60
  */
+#include "page-table.h"
 #include "vmm/ram.h"
 #include "vmm/refault.h"
 #include "vmm/uffd.h"
@@ -66,48 +67,20 @@ static guint32 all_events(void)
     return n;
 }
 
-/* What the kernel says of a granule's pages: bit 63 is set where one is mapped. */
-static void read_pagemap(const guint8 *start, guint64 entries[GRANULE / PAGE])
-{
-    static int pagemap = -1;
-
-    if (pagemap < 0)
-        pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    g_assert_cmpint(pread(pagemap, entries, GRANULE / PAGE * 8, (off_t)((uintptr_t)start / PAGE * 8)), ==,
-                    GRANULE / PAGE * 8);
-}
-
 static guint8 *granule_at(guint32 granule)
 {
     return block->host + (size_t)granule * GRANULE;
 }
 
-static guint32 unmapped_at(const guint8 *start)
-{
-    guint64 entries[GRANULE / PAGE];
-    guint32 n = 0;
-
-    read_pagemap(start, entries);
-    for (guint32 page = 0; page < GRANULE / PAGE; page++)
-        n += !(entries[page] >> 63);
-    return n * PAGE;
-}
-
 static guint32 unmapped(guint32 granule)
 {
-    return unmapped_at(granule_at(granule));
+    return page_table_missing(granule_at(granule));
 }
 
 /* Where the granule's probe lies in wait; NULL if it does not. */
 static guint8 *armed(guint32 granule)
 {
-    guint64 entries[GRANULE / PAGE];
-
-    read_pagemap(granule_at(granule), entries);
-    for (guint32 page = 0; page < GRANULE / PAGE; page++)
-        if (!(entries[page] >> 63))
-            return granule_at(granule) + (size_t)page * PAGE;
-    return NULL;
+    return page_table_first_missing(granule_at(granule));
 }
 
 /* A kernel that looks for memory to reclaim unmaps pages as well: a granule from `from` on where it has not. */
@@ -497,7 +470,7 @@ static void test_guest_budget(void)
     refault_harvest(LONG_US, ignore, NULL);
     refault_set_guest(1, true);     /* begins anew, with nothing */
     for (guint32 g = 0; g < MORE; g++)
-        armed_before += unmapped_at(m.host + (size_t)g * GRANULE) / PAGE;
+        armed_before += page_table_missing(m.host + (size_t)g * GRANULE) / PAGE;
     refault_get_cost(&before);
     from = g_get_monotonic_time();
     do {
