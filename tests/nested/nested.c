@@ -67,16 +67,6 @@ struct rig *nested_rom(const char *name, const char *config, struct vm_options o
     return rig;
 }
 
-struct rig *nested_linux(const char *name, const char *config, struct vm_options o)
-{
-    struct rig *rig = nested_daemon(name, config);
-
-    rig->vm = nested_vm(rig, "vm", o);
-    g_free(guest_expect(rig->vm->guest, "VMT READY", TIMEOUT));
-    nested_wait_known(rig);
-    return rig;
-}
-
 /* --- orders ------------------------------------------------------------------------------------- */
 
 void nested_set_mode(struct rig *rig, const char *mode)
@@ -110,8 +100,7 @@ void nested_wait_rounds(struct rig *rig, gint64 n)
 
 /* --- where pages are ---------------------------------------------------------------------------- */
 
-/* Adds what a line says after "N0=" or "N1=", in pages of 4 KiB. */
-static void add_nodes(const char *line, struct nested_pages *pages)
+void nested_add_line(const char *line, struct nested_pages *pages)
 {
     const char *size = strstr(line, " kernelpagesize_kB=");
     uint64_t each = size ? g_ascii_strtoull(strchr(size, '=') + 1, NULL, 10) * 1024 / PAGE : 1;
@@ -137,7 +126,7 @@ struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram)
         uint64_t start = g_ascii_strtoull(*line, NULL, 16);
 
         if (start >= vm->ram_at && start < vm->ram_at + ram)
-            add_nodes(*line, &pages);
+            nested_add_line(*line, &pages);
     }
     return pages;
 }

@@ -17,9 +17,8 @@ struct rig *nested_daemon(const char *name, const char *config);
 /* A QEMU under KVM, up to its monitor; plugin "": without the plugin. The second with the test ROM, 64M. */
 struct vm *nested_vm(struct rig *rig, const char *name, struct vm_options o);
 struct vm *nested_rom_vm(struct rig *rig, const char *name, struct vm_options o);
-/* A daemon with this configuration, and a VM "vm" that runs the test ROM, or Linux up to its workload's first word. */
+/* A daemon with this configuration, and a VM "vm" that runs the test ROM. */
 struct rig *nested_rom(const char *name, const char *config, struct vm_options o);
-struct rig *nested_linux(const char *name, const char *config, struct vm_options o);
 
 void nested_wait_known(struct rig *rig);             /* the daemon has "vm" and its memory */
 void nested_set_mode(struct rig *rig, const char *mode);
@@ -34,6 +33,8 @@ struct nested_pages {
     uint64_t on[2];
 };
 
+/* Adds what a line of numa_maps says after "N0=" and "N1=", in pages of 4 KiB. */
+void nested_add_line(const char *line, struct nested_pages *pages);
 /* By /proc/PID/numa_maps, of the RAM that begins at vm->ram_at. */
 struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram);
 /*
