@@ -7,7 +7,7 @@
 # LAB_KERNEL=FILE is booted instead of the test guest's kernel; kvm_amd has to be built into it (mk-kernel.sh).
 # T=WORD: only tests with WORD in their name.
 #
-# Where nothing else runs it takes three minutes; the limits are for a machine that is ten times slower.
+# The limits are for a machine that is ten times slower than one that has nothing else to do.
 #
 # timeout: 2100
 set -u
@@ -62,4 +62,4 @@ done
 [ ${#selected[@]} -gt 0 ] || die "there is no test to run: run make"
 options=()
 [ -z "${LAB_KERNEL:-}" ] || options=(-k "$LAB_KERNEL")
-"$(dirname "$0")/run-l1" -s -t $LIMIT "${options[@]}" "$(dirname "$0")/in-l1" "${selected[@]}" 2>&1 | relay
+"$(dirname "$0")/run-l1" -t $LIMIT "${options[@]}" "$(dirname "$0")/in-l1" "${selected[@]}" 2>&1 | relay
