@@ -47,6 +47,7 @@ LIBVIRT_SRC := $(if $(MODULE),$(wildcard tests/libvirt/test-*.c))
 DEMO_SRC   := $(wildcard tests/demo/*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz-*.c)
 BENCH_SRC  := $(wildcard bench/*.c)
+PEERS_SRC  := $(wildcard bench/peers/*.c)
 LONG_SRC   := $(wildcard tests/long/*.c)
 # What the programs of one directory share. bench/lib is for tests of the plugin as well.
 UNIT_LIB_SRC := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
@@ -64,6 +65,7 @@ PLUGIN   := $(if $(wildcard vmm/plugin.c),$(BUILD)/vmtier-qemu.so)
 DAEMON   := $(if $(wildcard host/main.c),$(BUILD)/vmtierd)
 CLI      := $(if $(wildcard host/cli/main.c),$(BUILD)/vmtier)
 DEMO     := $(if $(DEMO_SRC),$(BUILD)/tests/demo)
+PEERS    := $(if $(PEERS_SRC),$(BUILD)/bench/peers/peers)
 AGENT    := $(if $(wildcard guest-agent/main.c),$(BUILD)/vmtier-agent)
 ROM      := $(if $(wildcard tests/vm/rom.S),$(BUILD)/tests/rom.bin)
 PROGRAMS := $(PLUGIN) $(DAEMON) $(CLI) $(MODULE) $(AGENT)
@@ -108,7 +110,7 @@ LINK    = $(CC) $(VT_LDFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(
 
 # --- the programs ---------------------------------------------------------------------------------
 
-all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(LIBVIRT_PROGRAMS) $(NESTED_PROGRAMS) $(BENCH_PROGRAMS) $(LONG_PROGRAMS) $(DEMO) $(ROM)
+all: $(PROGRAMS) $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(LIBVIRT_PROGRAMS) $(NESTED_PROGRAMS) $(BENCH_PROGRAMS) $(LONG_PROGRAMS) $(DEMO) $(PEERS) $(ROM)
 programs: $(PROGRAMS)
 unit-programs: $(UNIT_PROGRAMS)
 fuzz-programs: $(FUZZ_PROGRAMS)
@@ -202,6 +204,11 @@ $(BUILD)/bench/place: $(BUILD)/obj/bench/place.o $(PLACE_LIB) $(HOST_LIB)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
 
+$(PEERS): $(call obj,$(PEERS_SRC)) $(BENCH_LIB) $(LAB_LIB) $(VMM_LIB) $(HOST_LIB)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK)
+
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(BENCH_LIB) $(LAB_LIB) $(VMM_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
@@ -249,7 +256,7 @@ $(BUILD)/.flags: FORCE | toolchain
 	$(call stamp,$(CC) $(VT_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(VT_LDFLAGS) $(LDFLAGS))
 
 $(BUILD)/.sources: FORCE
-	$(call stamp,$(sort $(VMM_SRC) $(AGENT_SRC) $(HOST_SRC) $(MODULE_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(PLACE_LIB_SRC) $(DEMO_SRC)))
+	$(call stamp,$(sort $(VMM_SRC) $(AGENT_SRC) $(HOST_SRC) $(MODULE_SRC) $(CLI_SRC) $(UNIT_LIB_SRC) $(VM_LIB_SRC) $(BENCH_LIB_SRC) $(PLACE_LIB_SRC) $(DEMO_SRC) $(PEERS_SRC)))
 
 toolchain:
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) && command -v $(firstword $(CC)) >/dev/null || \

@@ -22,6 +22,8 @@
 #:   bench-round      CPU time of heat and placement in a round, 64 GiB and 4 TiB (< 2 min)
 #:   bench-traces     record what real guests do, into build/cache/traces (~12 min)
 #:   bench-track      what tracking costs a guest, and us (~20 min): build/bench/track.json
+#:   bench-peers      the kernel's own tiering, DAMON's and vmtier's on one guest, in that machine (~30 min):
+#:                    build/lab/report.json, peers.png; bench-peers-quick: three loads, half as long
 #:   bench-io         what the fence costs: a guest's direct disk I/O, a submission (~6 min)
 #:
 #:   T=WORD           only tests with WORD in their path     make check T=qmp
@@ -133,6 +135,10 @@ bench-track: $(PROGRAMS) $(BUILD)/bench/track $(ROM) guest
 	@$(BUILD)/bench/track
 bench-io: $(PROGRAMS) $(BUILD)/bench/io guest
 	@$(BUILD)/bench/io
+bench-peers: $(PROGRAMS) $(PEERS) guest
+	@bench/peers/run.sh
+bench-peers-quick: $(PROGRAMS) $(PEERS) guest
+	@bench/peers/run.sh --brief
 
 # What there is to see with two NUMA nodes and KVM, on any machine.
 LAB_OPTIONS := $(if $(LAB_KERNEL),-k $(LAB_KERNEL))
@@ -145,4 +151,4 @@ lab-kernel:
 bench-traces: $(PROGRAMS) guest
 	@bench/traces/record.sh
 
-.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-traces long-torn lab lab-kernel
+.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-peers bench-peers-quick bench-traces long-torn lab lab-kernel

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * One system with one load, in L1: boots the guest, waits until it has its memory and works, switches the system on,
+ * looks once a second, and writes what was seen. vmtier's plugin is there from the start, as it places new memory, too. A guest that has a bad page, or does not do what is asked, ends the program.
+ */
+#include "peers.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#define LOOK_S 1.0
+#define REFERENCE_S 10.0
+#define CGROUP "/sys/fs/cgroup"
+
+/* --- the machine ---------------------------------------------------------------------------------------- */
+
+static void put(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "we");
+
+    if (!f || fputs(text, f) < 0 || fclose(f))
+        g_error("%s cannot be written", path);
+}
+
+/* QEMU and its guest's memory are a memory cgroup's of their own; nothing is limited by it. */
+static void enter_cgroup(void)
+{
+    put(CGROUP "/cgroup.subtree_control", "+memory\n");
+    g_mkdir_with_parents(CGROUP "/vm", 0755);
+    put(CGROUP "/vm/cgroup.procs", "0\n");
+}
+
+static void leave_cgroup(void)
+{
+    put(CGROUP "/cgroup.procs", "0\n");
+}
+
+static void start_daemon(struct peers_run *run)
+{
+    g_autofree char *file = lab_path(run->rig->lab, "vmtierd.conf");
+
+    g_file_set_contents(file, run->system->daemon, -1, NULL);
+    rig_start_daemon(run->rig, NULL);
+}
+
+/* Whoever can come to a guest that runs does so now, so that all find the same: what it has touched first. */
+static void begin(struct peers_run *run)
+{
+    system_set(run->system);
+    if (run->system->daemon && !run->system->plugin)
+        start_daemon(run);
+    if (run->system->begin)
+        run->system->begin(run);
+}
+
+static void start_vm(struct peers_run *run)
+{
+    g_autofree char *plugin = run->system->plugin ? rig_plugin(run->rig, "vm=vm") : NULL;
+    g_autofree char *monitor = lab_path(run->rig->lab, "vm.qmp.2");
+    g_autofree char *second = g_strdup_printf("unix:%s,server=on,wait=off", monitor);
+    const char *const extra[] = { "-S", "-cpu", "host", "-name", "vm,debug-threads=on", "-qmp", second, NULL };
+    struct vm_options o = { .accel = "kvm", .ram = "192M", .append = run->load->words, .plugin = plugin,
+                            .backend = plugin ? NULL : "", .extra = extra };
+
+    enter_cgroup();
+    run->rig->vm = vm_start(run->rig->lab, "vm", &o);
+    leave_cgroup();
+}
+
+static void start(struct peers_run *run)
+{
+    run->rig = rig_new("peers");
+    dram_release();
+    if (run->system->plugin)
+        start_daemon(run);
+    start_vm(run);
+    dram_clear(run->rig->vm->qemu->pid);
+    if (run->system->limited)
+        dram_limit(PEERS_DRAM);
+    json_node_unref(qmp_ok(run->rig->vm->qmp, "cont", NULL));
+}
+
+static void stop(struct peers_run *run)
+{
+    if (run->system->end)
+        run->system->end(run);
+    rig_free(run->rig);
+    dram_release();
+    system_set(&peers_systems[0]);
+}
+
+/* --- looking -------------------------------------------------------------------------------------------- */
+
+/* Who moves by remapping is not seen by the kernel. */
+uint64_t run_moved(const struct peers_run *run)
+{
+    if (run->system->plugin)
+        return (uint64_t)rig_daemon_int(run->rig, "moves.bytes");
+    return cost_vmstat("pgmigrate_success") * PEERS_PAGE;
+}
+
+static double now(const struct peers_run *run)
+{
+    return lab_now() - run->start;
+}
+
+/* CPU time as L1 counts it, so that what else runs in L1 does not count, but what else runs on its host does. */
+static double spin(void)
+{
+    volatile uint64_t state = 1;
+    struct timespec a, b;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+    for (int i = 0; i < 200000; i++)
+        state = state * 0x5851f42d4c957f2dull + 1;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
+    return (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9;
+}
+
+static void note_look(struct peers_run *run)
+{
+    struct look l = { .t = now(run), .node = g_new(gint16, look_pages()) };
+    g_autofree char *beat = NULL;
+
+    look(run->rig->vm, l.node);
+    for (guint i = 0; i < look_pages(); i++)
+        l.dram += l.node[i] == 0;
+    l.moved = run_moved(run) - run->moved_at_start;
+    beat = guest_beat(run->rig->vm->guest, PATIENCE);
+    l.spin_s = spin();
+    l.ops = guest_number(beat, "ops");
+    g_array_append_val(run->looks, l);
+}
+
+static void note_phase(struct peers_run *run, const GArray *pieces, const GArray *hot)
+{
+    double t = now(run);
+
+    g_ptr_array_add(run->weights, load_weights(run->load, pieces, hot, look_pages()));
+    g_array_append_val(run->phases, t);
+}
+
+/* The reference is there for the guest's speed alone. */
+static double seconds_of(const struct peers_run *run)
+{
+    return run->scale * (run->system->limited ? run->load->seconds : REFERENCE_S);
+}
+
+static bool has_hot(const struct peers_load *load)
+{
+    return load->kind != LOAD_UNIFORM && load->kind != LOAD_KEYS;
+}
+
+static void shift(struct peers_run *run, const GArray *pieces)
+{
+    g_autoptr(GArray) hot = guest_shift(run->rig->vm->guest, PATIENCE);
+
+    note_phase(run, pieces, hot);
+}
+
+static void measure(struct peers_run *run, const GArray *pieces)
+{
+    double end = seconds_of(run), next = LOOK_S;
+    const double *shifts = run->load->shifts;
+
+    while (now(run) < end) {
+        if (*shifts > 0 && now(run) >= *shifts * run->scale) {
+            shift(run, pieces);
+            shifts++;
+        }
+        if (run->system->second)
+            run->system->second(run);
+        note_look(run);
+        lab_sleep(MAX(next - now(run), 0.01));
+        next = MAX(next + LOOK_S, now(run));
+    }
+}
+
+/* --- from start to end ---------------------------------------------------------------------------------- */
+
+static void observe(struct peers_run *run)
+{
+    struct guest *guest = run->rig->vm->guest;
+    g_autofree char *ready = guest_expect(guest, "VMT READY", PATIENCE);
+    g_autoptr(GArray) pieces = load_pieces(run->load, guest);
+    g_autoptr(GArray) hot = has_hot(run->load) ? guest_hot(guest, 1, PATIENCE) : NULL;
+
+    g_print("# %s\n", ready);
+    run->moved_at_start = run_moved(run);
+    run->first = cost_now(run);
+    run->start = lab_now();
+    note_phase(run, pieces, hot);
+    begin(run);
+    measure(run, pieces);
+    run->last = cost_now(run);
+    if (run->load->kind == LOAD_KEYS) {
+        g_free(run->weights->pdata[0]);
+        run->weights->pdata[0] = load_key_weights(run->rig->vm, look_pages());
+    }
+}
+
+static void check_guest(struct peers_run *run)
+{
+    g_autofree char *beat = guest_beat(run->rig->vm->guest, PATIENCE);
+
+    if (run->load->kind != LOAD_KEYS && guest_number(beat, "bad"))
+        g_error("the guest has bad pages: %s", beat);
+}
+
+static void free_look(gpointer data)
+{
+    g_free(((struct look *)data)->node);
+}
+
+int peers_run(const struct peers_load *load, const struct peers_system *system, double scale, const char *file)
+{
+    struct peers_run run = { .load = load, .system = system, .scale = scale };
+    bool ok;
+
+    run.looks = g_array_new(FALSE, FALSE, sizeof(struct look));
+    g_array_set_clear_func(run.looks, free_look);
+    run.weights = g_ptr_array_new_with_free_func(g_free);
+    run.phases = g_array_new(FALSE, FALSE, sizeof(double));
+    start(&run);
+    observe(&run);
+    check_guest(&run);
+    ok = result_write(&run, file);
+    stop(&run);
+    g_array_unref(run.looks);
+    g_ptr_array_unref(run.weights);
+    g_array_unref(run.phases);
+    return ok ? 0 : 1;
+}
