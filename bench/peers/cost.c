@@ -117,7 +117,8 @@ struct cost cost_now(const struct peers_run *run)
     struct cost c = {
         .kthreads = kernel_threads(), .plugin = of_threads(qemu, "vmtier"), .qemu = of_threads(qemu, ""),
         .daemon = run->rig->daemon ? of_threads(run->rig->daemon->process->pid, "") : 0,
-        .hints = cost_vmstat("numa_hint_faults "), .promoted = cost_vmstat("pgpromote_success"), .demoted = cost_vmstat("pgdemote_"),
+        .hints = cost_vmstat("numa_hint_faults "), .promoted = cost_vmstat("pgpromote_success"),
+        .demoted = cost_vmstat("pgdemote_"),
         .migrated = cost_vmstat("pgmigrate_success"),
     };
 

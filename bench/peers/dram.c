@@ -18,8 +18,8 @@
 
 #define NODE      "/sys/devices/system/node/node"
 #define POOL      NODE "0/hugepages/hugepages-2048kB/nr_hugepages"
-#define BOOST     "/proc/sys/vm/watermark_boost_factor"
 #define HUGE_PAGE (2 * MIB)
+#define HELD_STEP (256 * KIB)
 
 static void *held;
 static uint64_t held_bytes;
@@ -32,14 +32,6 @@ static char *contents(const char *path)
     if (!g_file_get_contents(path, &text, NULL, &error))
         g_error("%s", error->message);
     return text;
-}
-
-uint64_t dram_node_bytes(unsigned node, const char *key)
-{
-    g_autofree char *path = g_strdup_printf(NODE "%u/meminfo", node), *text = contents(path);
-    const char *at = strstr(text, key);
-
-    return at ? g_ascii_strtoull(at + strlen(key), NULL, 10) << 10 : 0;
 }
 
 /* By its memory blocks, which are contiguous here. */
@@ -63,20 +55,22 @@ struct extent dram_node(unsigned node)
     return (struct extent){ first * block, (last - first + 1) * block };
 }
 
-/* Sum of a watermark ("low", "high") of node 0's zones, in bytes. */
-static uint64_t watermark(const char *name)
+/* Sum of a figure of node 0's zones ("low", "high", "free"), in bytes; but not of the lowest, see dram_limit(). */
+static uint64_t zones(const char *name)
 {
     g_autofree char *text = contents("/proc/zoneinfo");
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
     uint64_t pages = 0;
+    bool counts = false;
 
     for (char **line = lines; *line; line++) {
-        g_auto(GStrv) words = g_strsplit_set(g_strstrip(*line), " ", 2);
+        g_autofree char *key = g_strdup_printf("%s ", name);
+        const char *at = g_str_has_prefix(g_strstrip(*line), "pages ") ? *line + strlen("pages ") : *line;
 
-        if (g_str_has_prefix(*line, "Node 1"))
-            break;
-        if (words[0] && words[1] && g_str_equal(words[0], name))
-            pages += g_ascii_strtoull(g_strstrip(words[1]), NULL, 10);
+        if (g_str_has_prefix(at, "Node "))
+            counts = g_str_has_prefix(at, "Node 0,") && !g_str_has_suffix(at, " DMA");
+        else if (counts && g_str_has_prefix(at, key))
+            pages += g_ascii_strtoull(at + strlen(key), NULL, 10);
     }
     return pages * PEERS_PAGE;
 }
@@ -92,39 +86,47 @@ static void set_number(const char *path, uint64_t number)
 /* The kernel promotes as long as a node has its high watermark and once more the step up to it free. */
 static uint64_t kernel_keeps(void)
 {
-    return 2 * watermark("high") - watermark("low");
+    return 2 * zones("high") - zones("low");
 }
 
-/* What is less than a huge page, or was too scattered for one. Locked memory is not demoted. */
-static void hold(uint64_t bytes)
+/*
+ * What is less than a huge page, or was too scattered for one. Locked memory is not demoted. Little by little, as the
+ * kernel ends QEMU if node 0 has no more.
+ */
+static void hold(uint64_t wanted)
 {
     unsigned long node = 1;
+    char *at;
 
-    if (!bytes)
-        return;
-    held_bytes = bytes / PEERS_PAGE * PEERS_PAGE;
-    held = mmap(NULL, held_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (held == MAP_FAILED || mbind(held, held_bytes, MPOL_BIND, &node, 8 * sizeof(node), 0) < 0 ||
-        mlock(held, held_bytes) < 0)
-        g_error("%.1f MiB of node 0 cannot be locked: %s", (double)bytes / MIB, g_strerror(errno));
+    held_bytes = zones("free");
+    held = at = mmap(NULL, held_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (held == MAP_FAILED || mbind(held, held_bytes, MPOL_BIND, &node, 8 * sizeof(node), 0) < 0)
+        g_error("memory of node 0 cannot be held: %s", g_strerror(errno));
+    for (; at < (char *)held + held_bytes - HELD_STEP && zones("free") > wanted + HELD_STEP;
+         at += HELD_STEP)
+        if (mlock(at, HELD_STEP) < 0)
+            g_error("memory of node 0 cannot be locked: %s", g_strerror(errno));
 }
 
+/*
+ * The lowest zone (16 MiB) is kept from all of this: on a node as small as this the kernel would call a node balanced
+ * of which that zone alone has memory, and neither demote nor promote any more.
+ */
 void dram_limit(uint64_t bytes)
 {
     uint64_t wanted, unused;
 
-    set_number(BOOST, 0);
+    set_number("/proc/sys/vm/lowmem_reserve_ratio", 1);
+    set_number("/proc/sys/vm/watermark_boost_factor", 0);
     dram_release();
-    set_number("/proc/sys/vm/compact_memory", 1);
     wanted = bytes + kernel_keeps();
-    unused = dram_node_bytes(0, "MemFree:");
+    unused = zones("free");
     if (unused < wanted)
         g_error("node 0 has %.0f MiB free: too little", (double)unused / MIB);
     set_number(POOL, (unused - wanted) / HUGE_PAGE);
-    unused = dram_node_bytes(0, "MemFree:");
-    hold(unused > wanted ? unused - wanted : 0);
+    hold(wanted);
     g_print("# node 0: %.1f MiB free, of which the kernel keeps %.1f\n",
-            (double)dram_node_bytes(0, "MemFree:") / MIB, (double)kernel_keeps() / MIB);
+            (double)zones("free") / MIB, (double)kernel_keeps() / MIB);
 }
 
 void dram_release(void)
@@ -137,7 +139,7 @@ void dram_release(void)
 
 uint64_t dram_unused(void)
 {
-    uint64_t unused = dram_node_bytes(0, "MemFree:"), kept = kernel_keeps();
+    uint64_t unused = zones("free"), kept = kernel_keeps();
 
     return unused > kept ? unused - kept : 0;
 }
@@ -149,3 +151,38 @@ void dram_clear(pid_t pid)
     if (migrate_pages(pid, 8 * sizeof(from), &from, &to) < 0)
         g_error("migrate_pages: %s", g_strerror(errno));
 }
+
+/* --- where the guest begins ----------------------------------------------------------------------------- */
+
+#define PAGES (PEERS_RAM / PEERS_PAGE)
+#define CHUNK 4096u
+
+static void each_chunk(struct vm *vm, const int *nodes, int *status)
+{
+    static void *pages[CHUNK];
+
+    for (guint done = 0; done < PAGES; done += CHUNK) {
+        for (guint i = 0; i < CHUNK; i++)
+            pages[i] = GSIZE_TO_POINTER(vm->ram_at + (uint64_t)(done + i) * PEERS_PAGE);
+        if (move_pages(vm->qemu->pid, CHUNK, pages, nodes ? nodes + done : NULL, status + done, MPOL_MF_MOVE) < 0)
+            g_error("move_pages: %s", g_strerror(errno));
+    }
+}
+
+/* First what has to go to node 1, so that there is room for what comes from there. */
+void dram_place(struct vm *vm, uint64_t bytes)
+{
+    g_autofree int *status = g_new0(int, PAGES), *nodes = g_new0(int, PAGES), *now = g_new0(int, PAGES);
+    uint64_t seen = 0;
+
+    each_chunk(vm, NULL, now);
+    for (guint i = 0; i < PAGES; i++) {
+        seen += now[i] >= 0;
+        nodes[i] = seen * PEERS_PAGE > bytes;
+        status[i] = nodes[i] || now[i] < 0 ? nodes[i] : now[i];
+    }
+    memcpy(now, status, PAGES * sizeof(*now));
+    each_chunk(vm, now, status);
+    each_chunk(vm, nodes, status);
+}
+G_STATIC_ASSERT(PAGES % CHUNK == 0);

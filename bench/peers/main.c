@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * peers run LOAD SYSTEM SCALE FILE    in L1: one run, whose result goes to FILE; SCALE: of the load's seconds
+ * peers run LOAD SCALE DIR SYSTEM...  in L1: runs, whose results go to DIR/SYSTEM.json; SCALE: of the load's seconds
  * peers tell DIR                      on the host: DIR/report.json, peers.png, table.md from DIR/raw/LOAD/SYSTEM.json
  * peers loads | systems               their names
  */
@@ -10,7 +10,7 @@
 
 static int usage(void)
 {
-    g_printerr("usage: peers run LOAD SYSTEM SCALE FILE | tell DIR | loads | systems\n");
+    g_printerr("usage: peers run LOAD SCALE DIR SYSTEM... | tell DIR | loads | systems\n");
     return 2;
 }
 
@@ -26,12 +26,12 @@ static int names(const char *what)
 static int run(char **args)
 {
     const struct peers_load *load = peers_load(args[0]);
-    const struct peers_system *system = peers_system(args[1]);
-    double scale = g_ascii_strtod(args[2], NULL);
+    double scale = g_ascii_strtod(args[1], NULL);
 
-    if (!load || !system || scale <= 0)
-        return usage();
-    return peers_run(load, system, scale, args[3]);
+    for (char **system = args + 3; *system; system++)
+        if (!peers_system(*system))
+            return usage();
+    return load && scale > 0 ? peers_run(load, scale, args[2], args + 3) : usage();
 }
 
 int main(int argc, char **argv)
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 
     if (argc == 2 && (!strcmp(what, "loads") || !strcmp(what, "systems")))
         return names(what);
-    if (argc == 6 && !strcmp(what, "run")) {
+    if (argc >= 6 && !strcmp(what, "run")) {
         g_test_init(&argc, &argv, NULL);        /* the harness asks whether a test has failed */
         return run(argv + 2);
     }

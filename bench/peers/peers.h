@@ -9,7 +9,7 @@
  *     dram.c       how much of node 0 is there for the guest
  *     look.c       where the guest's pages are, second by second, and what follows from that
  *     cost.c       CPU time and the kernel's counters
- *     run.c        one system with one load, in L1; writes a JSON file
+ *     run.c        a load with each system, in L1
  *     result.c     what a run gives, as JSON
  *     tell.c       all of them, on the host: report.json and a table
  *     picture.c    the same as a PNG
@@ -87,9 +87,10 @@ void damos_end(struct peers_run *run);
 /* Takes what node 0 has free out of use, but for the guest's share and what the kernel keeps free. */
 void dram_limit(uint64_t bytes);
 void dram_release(void);
+/* Has the lowest pages, so many bytes, on node 0 and all others on node 1. */
+void dram_place(struct vm *vm, uint64_t bytes);
 uint64_t dram_unused(void);             /* of node 0, beyond what the kernel keeps free */
 void dram_clear(pid_t pid);             /* moves what a process has on node 0 to node 1 */
-uint64_t dram_node_bytes(unsigned node, const char *key);       /* of the node's meminfo */
 struct extent dram_node(unsigned node);                         /* physical addresses */
 
 /* --- look.c --------------------------------------------------------------------------------------------- */
@@ -128,7 +129,9 @@ uint64_t cost_vmstat(const char *prefix);       /* sum of the counters whose nam
 struct peers_run {
     const struct peers_load *load;
     const struct peers_system *system;
-    struct rig *rig;
+    struct rig *rig;                    /* NULL: there is no guest */
+    bool shared;                        /* it is for all that need no plugin */
+    GArray *pieces;
     GArray *looks;                      /* struct look */
     GPtrArray *weights;                 /* double *, of each phase */
     GArray *phases;                     /* double: when each phase began */
@@ -140,7 +143,7 @@ struct peers_run {
 uint64_t run_moved(const struct peers_run *run);        /* bytes, ever */
 /* result.c */
 bool result_write(const struct peers_run *run, const char *file);
-int peers_run(const struct peers_load *load, const struct peers_system *system, double scale, const char *file);
+int peers_run(const struct peers_load *load, double scale, const char *dir, char **systems);
 
 /* --- tell.c, picture.c ---------------------------------------------------------------------------------- */
 

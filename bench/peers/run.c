@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One system with one load, in L1: boots the guest, waits until it has its memory and works, switches the system on,
- * looks once a second, and writes what was seen. vmtier's plugin is there from the start, as it places new memory, too. A guest that has a bad page, or does not do what is asked, ends the program.
+ * One load in L1, with one system after the other: boots the guest, waits until it has its memory and works, arranges
+ * where that is, switches the system on, looks once a second, writes what was seen, and switches it off. A system
+ * that needs the plugin has a guest of its own. A guest that has a bad page, or does not do what is asked, ends the
+ * program.
  */
 #include "peers.h"
 
@@ -43,16 +45,6 @@ static void start_daemon(struct peers_run *run)
     rig_start_daemon(run->rig, NULL);
 }
 
-/* Whoever can come to a guest that runs does so now, so that all find the same: what it has touched first. */
-static void begin(struct peers_run *run)
-{
-    system_set(run->system);
-    if (run->system->daemon && !run->system->plugin)
-        start_daemon(run);
-    if (run->system->begin)
-        run->system->begin(run);
-}
-
 static void start_vm(struct peers_run *run)
 {
     g_autofree char *plugin = run->system->plugin ? rig_plugin(run->rig, "vm=vm") : NULL;
@@ -67,26 +59,63 @@ static void start_vm(struct peers_run *run)
     leave_cgroup();
 }
 
-static void start(struct peers_run *run)
+/* The plugin is there from the start, and places what the guest touches first; for all others see arrange(). */
+static void boot(struct peers_run *run)
 {
+    g_autofree char *ready = NULL;
+
     run->rig = rig_new("peers");
     dram_release();
     if (run->system->plugin)
         start_daemon(run);
     start_vm(run);
     dram_clear(run->rig->vm->qemu->pid);
-    if (run->system->limited)
+    if (run->system->plugin)
         dram_limit(PEERS_DRAM);
     json_node_unref(qmp_ok(run->rig->vm->qmp, "cont", NULL));
+    ready = guest_expect(run->rig->vm->guest, "VMT READY", PATIENCE);
+    g_print("# %s\n", ready);
+    run->pieces = load_pieces(run->load, run->rig->vm->guest);
+    run->shared = !run->system->plugin;
 }
 
-static void stop(struct peers_run *run)
+static void shut_down(struct peers_run *run)
+{
+    if (run->rig)
+        rig_free(run->rig);
+    run->rig = NULL;
+    g_clear_pointer(&run->pieces, g_array_unref);
+    dram_release();
+}
+
+/* All who come to a guest that runs find its memory in the same places: the lowest addresses are on node 0. */
+static void arrange(struct peers_run *run)
+{
+    if (!run->shared)
+        return;
+    dram_release();
+    dram_place(run->rig->vm, run->system->limited ? PEERS_DRAM : PEERS_RAM);
+    if (run->system->limited)
+        dram_limit(0);
+}
+
+static void switch_on(struct peers_run *run)
+{
+    system_set(run->system);
+    if (run->shared && run->system->daemon)
+        start_daemon(run);
+    if (run->system->begin)
+        run->system->begin(run);
+}
+
+static void switch_off(struct peers_run *run)
 {
     if (run->system->end)
         run->system->end(run);
-    rig_free(run->rig);
-    dram_release();
     system_set(&peers_systems[0]);
+    if (run->rig->daemon)
+        daemon_stop(run->rig->daemon);          /* it gives DAMON back, that others want next */
+    g_clear_pointer(&run->rig->daemon, daemon_free);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------- */
@@ -132,11 +161,11 @@ static void note_look(struct peers_run *run)
     g_array_append_val(run->looks, l);
 }
 
-static void note_phase(struct peers_run *run, const GArray *pieces, const GArray *hot)
+static void note_phase(struct peers_run *run, const GArray *hot)
 {
     double t = now(run);
 
-    g_ptr_array_add(run->weights, load_weights(run->load, pieces, hot, look_pages()));
+    g_ptr_array_add(run->weights, load_weights(run->load, run->pieces, hot, look_pages()));
     g_array_append_val(run->phases, t);
 }
 
@@ -151,21 +180,21 @@ static bool has_hot(const struct peers_load *load)
     return load->kind != LOAD_UNIFORM && load->kind != LOAD_KEYS;
 }
 
-static void shift(struct peers_run *run, const GArray *pieces)
+static void shift(struct peers_run *run)
 {
     g_autoptr(GArray) hot = guest_shift(run->rig->vm->guest, PATIENCE);
 
-    note_phase(run, pieces, hot);
+    note_phase(run, hot);
 }
 
-static void measure(struct peers_run *run, const GArray *pieces)
+static void measure(struct peers_run *run)
 {
     double end = seconds_of(run), next = LOOK_S;
     const double *shifts = run->load->shifts;
 
     while (now(run) < end) {
         if (*shifts > 0 && now(run) >= *shifts * run->scale) {
-            shift(run, pieces);
+            shift(run);
             shifts++;
         }
         if (run->system->second)
@@ -180,18 +209,14 @@ static void measure(struct peers_run *run, const GArray *pieces)
 
 static void observe(struct peers_run *run)
 {
-    struct guest *guest = run->rig->vm->guest;
-    g_autofree char *ready = guest_expect(guest, "VMT READY", PATIENCE);
-    g_autoptr(GArray) pieces = load_pieces(run->load, guest);
-    g_autoptr(GArray) hot = has_hot(run->load) ? guest_hot(guest, 1, PATIENCE) : NULL;
+    g_autoptr(GArray) hot = has_hot(run->load) ? guest_hot(run->rig->vm->guest, 1, PATIENCE) : NULL;
 
-    g_print("# %s\n", ready);
     run->moved_at_start = run_moved(run);
     run->first = cost_now(run);
     run->start = lab_now();
-    note_phase(run, pieces, hot);
-    begin(run);
-    measure(run, pieces);
+    note_phase(run, hot);
+    switch_on(run);
+    measure(run);
     run->last = cost_now(run);
     if (run->load->kind == LOAD_KEYS) {
         g_free(run->weights->pdata[0]);
@@ -212,22 +237,41 @@ static void free_look(gpointer data)
     g_free(((struct look *)data)->node);
 }
 
-int peers_run(const struct peers_load *load, const struct peers_system *system, double scale, const char *file)
+static bool run_one(struct peers_run *run, const char *dir)
 {
-    struct peers_run run = { .load = load, .system = system, .scale = scale };
+    g_autofree char *name = g_strconcat(run->system->name, ".json", NULL), *file = g_build_filename(dir, name, NULL);
+    double from = lab_now();
     bool ok;
 
-    run.looks = g_array_new(FALSE, FALSE, sizeof(struct look));
-    g_array_set_clear_func(run.looks, free_look);
-    run.weights = g_ptr_array_new_with_free_func(g_free);
-    run.phases = g_array_new(FALSE, FALSE, sizeof(double));
-    start(&run);
-    observe(&run);
-    check_guest(&run);
-    ok = result_write(&run, file);
-    stop(&run);
-    g_array_unref(run.looks);
-    g_ptr_array_unref(run.weights);
-    g_array_unref(run.phases);
+    run->looks = g_array_new(FALSE, FALSE, sizeof(struct look));
+    g_array_set_clear_func(run->looks, free_look);
+    run->weights = g_ptr_array_new_with_free_func(g_free);
+    run->phases = g_array_new(FALSE, FALSE, sizeof(double));
+    arrange(run);
+    observe(run);
+    check_guest(run);
+    ok = result_write(run, file);
+    switch_off(run);
+    g_array_unref(run->looks);
+    g_ptr_array_unref(run->weights);
+    g_array_unref(run->phases);
+    g_print("# %s, %s: %.0f s\n", run->load->name, run->system->title, lab_now() - from);
+    return ok;
+}
+
+int peers_run(const struct peers_load *load, double scale, const char *dir, char **systems)
+{
+    struct peers_run run = { .load = load, .scale = scale };
+    bool ok = true;
+
+    for (; *systems; systems++) {
+        run.system = peers_system(*systems);
+        if (run.rig && !(run.shared && !run.system->plugin))
+            shut_down(&run);
+        if (!run.rig)
+            boot(&run);
+        ok = run_one(&run, dir) && ok;
+    }
+    shut_down(&run);
     return ok ? 0 : 1;
 }

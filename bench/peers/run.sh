@@ -17,7 +17,7 @@ PEERS=$BUILD/bench/peers/peers
 DRAM=768 CXL=640
 # On ramfs nothing of L1's own root file system can be demoted to make room for the guest.
 WORDS='root=/dev/ram0 transparent_hugepage=never'
-LIMIT=900
+LIMIT=1600
 
 [ -x "$PEERS" ] || { echo "run.sh: $PEERS is not built" >&2 && exit 3; }
 scale=${SCALE:-1}
