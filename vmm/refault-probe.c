@@ -166,7 +166,8 @@ static void go_on(struct probe *p)
 
 /*
  * A small stretch has told enough when half of it has been touched. Where that was long in coming it goes
- * on with the rest, which is paid for, until there is budget to spare for the next one. Of a whole granule a single page will do; what becomes of the others is looked at later (probe_review()).
+ * on with the rest, which is paid for, until there is budget to spare for the next one. Of a whole granule
+ * a single page will do; what becomes of the others is looked at later (probe_review()).
  */
 static void poll_small(struct probe *p, const struct pagemap_range *r)
 {
