@@ -2,11 +2,11 @@
 /*
  * Memory that the guest gives back while its memory is moved: balloon, free page reporting,
  * virtio-mem. It is really freed, in the tier it is in, it comes back when it is wanted again, and no
- * other page suffers. Moves go on all the time: with the pusher both ways and as fast as they go,
- * with the daemon as it decides, and against it.
+ * other page suffers. Moves go on all the time: with the pusher both ways, with the daemon as it decides,
+ * and against it.
  *
- * VMTIER_DISCARD_CYCLES makes balloon and virtio-mem go up and down so many times (1), and runs all
- * tests with both QEMUs.
+ * VMTIER_DISCARD_CYCLES makes balloon and virtio-mem go up and down so many times (1), with moves as fast as
+ * they go, and runs all tests with both QEMUs.
  *
  * timeout: 400
  */
@@ -22,6 +22,7 @@
 #define GIVEN   (192 * MIB)         /* half of it */
 #define SLACK   (24 * MIB)          /* what the guest itself uses, and what is being moved */
 #define SPARE   (64 * MIB)          /* what the daemon lets the slow tier keep for the next moves */
+#define RATE    (64 * MIB)          /* of moves, a second: a balloon may have to wait for one with each page */
 
 static const char *const names[] = { "7.2", "10.0" };
 
@@ -33,6 +34,11 @@ static unsigned mib(uint64_t bytes)
 static char *qemu_of(gconstpointer version)
 {
     return version == names[1] ? vm_qemu10() : NULL;
+}
+
+static bool is_long(void)
+{
+    return g_getenv("VMTIER_DISCARD_CYCLES") != NULL;
 }
 
 /* --- a guest whose memory is pushed around -------------------------------------------------- */
@@ -56,6 +62,7 @@ static void start_pushed(struct pushed *p, const char *qemu, const char *balloon
                                                          .plugin = plugin, .append = FOOT,
                                                          .extra = extra });
     g_free(guest_expect(p->vm->guest, "VMT READY", BOOT_TIMEOUT));
+    pusher_set_rate(p->pusher, is_long() ? 0 : RATE);
     pusher_go(p->pusher);
 }
 
@@ -72,7 +79,7 @@ static void end_pushed(struct pushed *p)
     struct pusher_count count = pusher_get_count(p->pusher);
 
     g_test_message("%" PRIu64 " granules moved, %" PRIu64 " pages", count.moved, count.pages);
-    g_assert_cmpuint(count.moved, >, 500);
+    g_assert_cmpuint(count.moved, >, 100);
     pusher_end(p->pusher);
     vm_free(p->vm);
     lab_free(p->lab);
@@ -131,11 +138,6 @@ static unsigned cycles(void)
     const char *text = g_getenv("VMTIER_DISCARD_CYCLES");
 
     return text ? (unsigned)g_ascii_strtoull(text, NULL, 10) : 1;
-}
-
-static bool is_long(void)
-{
-    return g_getenv("VMTIER_DISCARD_CYCLES") != NULL;
 }
 
 static JsonObject *discards_of(struct vm *vm)

@@ -439,7 +439,7 @@ static void set_balloon(struct vm *vm, uint64_t bytes)
     struct balloon b = { vm, bytes };
 
     json_node_unref(qmp_ok(vm->qmp, "balloon", "{\"value\":%" PRIu64 "}", bytes));
-    g_assert_true(lab_wait(balloon_is, &b, 20));
+    g_assert_true(lab_wait(balloon_is, &b, 90));
 }
 
 /* What the guest gives back is given back where it is: most of it on CXL. */

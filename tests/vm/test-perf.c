@@ -143,7 +143,7 @@ static void move(struct live *l, guint granules)
     rig_move(l->rig, spun.base, granules * GRANULE, "cxl");
     for (guint32 g = 0; g < granules; g++)
         rmap_moved(l->map, (guint32)(spun.base / GRANULE) + g);
-    while (pages_known(l) < known / 100 * 99 && lab_now() < until)
+    while (pages_known(l) < known && lab_now() < until)
         look(l);
     g_assert_cmpuint(l->wrong, ==, 0);
 }
@@ -155,6 +155,18 @@ static void learn(struct live *l)
 
     while (pages_known(l) < spun.count && lab_now() < until)
         look(l);
+}
+
+/* What it does not find makes the map look again, and then it has to know. What is wrong is so the first time. */
+static void collect_known(struct live *l)
+{
+    for (int i = 0; i < 3; i++) {
+        collect(l);
+        if (l->wrong || l->right * 1000 >= l->inside * 999)
+            return;
+        g_test_message("%" PRIu64 " of %" PRIu64 " samples were not found: once more", l->unknown, l->inside);
+        learn(l);
+    }
 }
 
 static void report(const struct live *l)
@@ -192,10 +204,10 @@ static void test_refaults(void)
     if (live_start(&l)) {
         rom_give(l.rig->vm, ROM_SPIN, spun, 0);
         learn(&l);
-        collect(&l);
+        collect_known(&l);
         check(&l);
         move(&l, 4);            /* of the sixteen that are touched */
-        collect(&l);
+        collect_known(&l);
         check(&l);
         rom_stop_spin(l.rig->vm, TIMEOUT);
     }
