@@ -134,13 +134,32 @@ static guint64 pages_known(const struct live *l)
     return m.pages;
 }
 
+static void ignore(const struct perf_sample *s, gpointer opaque)
+{
+    (void)s, (void)opaque;
+}
+
+/* Samples of pages as they were before a move: these may be other granules' by now. */
+static void drop(struct live *l)
+{
+    struct vt_err err = { 0 };
+
+    for (int i = 0; i < 10; i++)
+        if (sampler_read(l->sampler, 50000, ignore, NULL, &err))
+            g_error("%s", err.text);
+}
+
 /* What is moved is in QEMU's page table, and so in the map, when it is touched again. */
 static void move(struct live *l, guint granules)
 {
+    g_autoptr(JsonObject) moved = NULL;
     guint64 known = pages_known(l);
     double until = lab_deadline(20);
 
     rig_move(l->rig, spun.base, granules * GRANULE, "cxl");
+    moved = qmp_wait_event(l->rig->vm->qmp, "X_VMTIER_MOVED", TIMEOUT);
+    g_assert_nonnull(moved);
+    drop(l);
     for (guint32 g = 0; g < granules; g++)
         rmap_moved(l->map, (guint32)(spun.base / GRANULE) + g);
     while (pages_known(l) < known && lab_now() < until)
