@@ -12,7 +12,7 @@
  * A page may be visited thousands of times a second, and the rest of its granule never: so whatever is
  * silent grows, until all of the granule is armed.
  *   quick   16 KiB, of a granule that is busy or not known yet: what is touched costs the guest a fault
- *   wide    64 KiB, of one that has been silent for a second: a better tripwire
+ *   wide    32 KiB, of one that has been silent for longer than usual: a better tripwire
  *   whole   all of it (2 MiB of it, if it is larger) if that is silent, too. One touch is enough then, and
  *           comes early if there is anything in it that is used much: polls follow at once, in growing
  *           steps. If many pages turn out to be in use, it is quick's again.

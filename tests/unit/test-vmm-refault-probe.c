@@ -3,6 +3,7 @@
  * Unit tests of one probe of the refault source, in a time of our own: what a granule that is used now and
  * then costs. In a guest with little time to spend on probes those were what left none for the hot ones.
  */
+#include "vmm/refault.h"
 #include "vmm/refault-cost.h"
 #include "vmm/refault.h"
 #include "vmm/refault-probe.h"
@@ -126,7 +127,7 @@ static void test_grow(void)
         look(&p, &r, SECOND / 2, 0);
         g_assert_false(probe_may_grow(&p));
     }
-    look(&p, &r, 2 * SECOND, 0);
+    look(&p, &r, 6 * SECOND, 0);
     g_assert_true(probe_may_grow(&p));
 }
 
@@ -153,7 +154,7 @@ static void test_whole_is_dear(void)
     g_assert_cmpint(p.state, ==, PROBE_SPENT);
     probe_call.now += 5 * SECOND;
     g_assert_false(probe_may_be_whole(&p));
-    probe_call.now += 20 * SECOND;
+    probe_call.now += 60 * SECOND;
     refault_cost_begin(100000);
     g_assert_true(probe_may_be_whole(&p));
 }
