@@ -26,7 +26,7 @@
 #include <string.h>
 
 #define PROOF       3.0     /* standard deviations, of a guest that hardly changes */
-#define PROOF_LEAST 1.25    /* of one that changes all the time: waiting costs more than an error */
+#define PROOF_LEAST 0.75    /* of one that changes all the time: waiting costs more than an error */
 #define HORIZON     60.0    /* seconds in which an exchange must pay back */
 #define GAIN        75e-9   /* seconds saved per access served from dram instead of CXL */
 #define SETTLE      10.0    /* seconds until an exchange is judged */
