@@ -19,6 +19,7 @@
 #:   long-torn        100 million page moves under writers and device I/O (~15 min): build/long/torn.json
 #:   bench-move       the mover's alone: speed, stalls, vCPUs (~15 min); bench-move-quick: < 50 s
 #:   bench-place      placement policies on simulated loads (~8 min); bench-place-quick: < 60 s
+#:   bench-probe      placement by probes alone on a simulated small guest, by its speed and a fault's cost (1 min)
 #:   bench-round      CPU time of heat and placement in a round, 64 GiB and 4 TiB (< 2 min)
 #:   bench-traces     record what real guests do, into build/cache/traces (~12 min)
 #:   bench-track      what tracking costs a guest, and us (~20 min): build/bench/track.json
@@ -129,6 +130,8 @@ bench-place: $(BUILD)/bench/place
 	@$<
 bench-place-quick: $(BUILD)/bench/place
 	@$< --quick
+bench-probe: $(BUILD)/bench/probe
+	@$<
 bench-round: $(BUILD)/bench/round
 	@$<
 bench-track: $(PROGRAMS) $(BUILD)/bench/track $(ROM) guest
@@ -151,4 +154,4 @@ lab-kernel:
 bench-traces: $(PROGRAMS) guest
 	@bench/traces/record.sh
 
-.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-round bench-track bench-io bench-peers bench-peers-quick bench-traces long-torn lab lab-kernel
+.PHONY: check $(STAGES:%=check-%) $(STAGES_APART:%=check-%) lint asan fuzz $(STAGES:%=need-%) $(STAGES_APART:%=need-%) guest demo demo-parts bench bench-move bench-move-quick bench-place bench-place-quick bench-probe bench-round bench-track bench-io bench-peers bench-peers-quick bench-traces long-torn lab lab-kernel
