@@ -47,7 +47,7 @@ struct vm *libvirt_vm(struct libvirt *l, const struct known *known)
         struct vm *vm = g_ptr_array_index(l->daemon->vms, i);
 
         if (!g_atomic_int_get(&vm->gone) &&
-            (vm->uuid ? !strcmp(vm->uuid, known->uuid) : !g_strcmp0(vm->name, known->name)))
+            (vm->uuid ? !g_strcmp0(vm->uuid, known->uuid) : !g_strcmp0(vm->name, known->name)))
             return vm;
     }
     return NULL;
