@@ -321,7 +321,7 @@ static struct result run_apart(double visits, double touch_ns, guint32 seed)
     child = fork();
     if (child == 0) {
         r = run(visits, touch_ns, seed);
-        _exit(write(ends[1], &r, sizeof(r)) != sizeof(r));
+        _exit(write(ends[1], &r, sizeof(r)) == sizeof(r) ? 0 : 1);
     }
     g_assert_cmpint(read(ends[0], &r, sizeof(r)), ==, sizeof(r));
     g_assert_true(waitpid(child, &status, 0) == child && status == 0);
