@@ -16,6 +16,7 @@
  */
 // link: -Wl,--wrap=clock_gettime,--wrap=madvise,--wrap=usleep,--wrap=getrusage,--wrap=memfd_create
 // link: -Wl,--wrap=pagemap_look,--wrap=uffd_register
+#include "bench/lib/report.h"
 #include "host/pace.h"
 #include "host/policy/policy.h"
 #include "vmm/pagemap.h"
@@ -365,8 +366,7 @@ static void measure(JsonBuilder *b, double visits, double touch_us)
 
 static bool write_json(JsonBuilder *b)
 {
-    const char *build = g_getenv("BUILD");
-    g_autofree char *path = g_strdup_printf("%s/bench/probe.json", build ? build : "build");
+    g_autofree char *path = bench_path("probe.json");
     g_autoptr(JsonNode) root = json_builder_get_root(b);
     g_autofree char *text = json_to_string(root, TRUE);
     g_autoptr(GError) error = NULL;

@@ -75,14 +75,6 @@ static uint64_t zones(const char *name)
     return pages * PEERS_PAGE;
 }
 
-static void set_number(const char *path, uint64_t number)
-{
-    FILE *f = fopen(path, "we");
-
-    if (!f || fprintf(f, "%" PRIu64 "\n", number) < 0 || fclose(f))
-        g_error("%s cannot be written", path);
-}
-
 /* The kernel promotes as long as a node has its high watermark and once more the step up to it free. */
 static uint64_t kernel_keeps(void)
 {
@@ -116,14 +108,14 @@ void dram_limit(uint64_t bytes)
 {
     uint64_t wanted, unused;
 
-    set_number("/proc/sys/vm/lowmem_reserve_ratio", 1);
-    set_number("/proc/sys/vm/watermark_boost_factor", 0);
+    set_file("/proc/sys/vm/lowmem_reserve_ratio", "1\n");
+    set_file("/proc/sys/vm/watermark_boost_factor", "0\n");
     dram_release();
     wanted = bytes + kernel_keeps();
     unused = zones("free");
     if (unused < wanted)
         g_error("node 0 has %.0f MiB free: too little", (double)unused / MIB);
-    set_number(POOL, (unused - wanted) / HUGE_PAGE);
+    set_file(POOL, "%" PRIu64 "\n", (uint64_t)((unused - wanted) / HUGE_PAGE));
     hold(wanted);
     g_print("# node 0: %.1f MiB free, of which the kernel keeps %.1f\n",
             (double)zones("free") / MIB, (double)kernel_keeps() / MIB);
@@ -134,7 +126,7 @@ void dram_release(void)
     if (held)
         munmap(held, held_bytes);
     held = NULL;
-    set_number(POOL, 0);
+    set_file(POOL, "0\n");
 }
 
 uint64_t dram_unused(void)
@@ -155,19 +147,6 @@ void dram_clear(pid_t pid)
 /* --- where the guest begins ----------------------------------------------------------------------------- */
 
 #define PAGES (PEERS_RAM / PEERS_PAGE)
-#define CHUNK 4096u
-
-static void each_chunk(struct vm *vm, const int *nodes, int *status)
-{
-    static void *pages[CHUNK];
-
-    for (guint done = 0; done < PAGES; done += CHUNK) {
-        for (guint i = 0; i < CHUNK; i++)
-            pages[i] = GSIZE_TO_POINTER(vm->ram_at + (uint64_t)(done + i) * PEERS_PAGE);
-        if (move_pages(vm->qemu->pid, CHUNK, pages, nodes ? nodes + done : NULL, status + done, MPOL_MF_MOVE) < 0)
-            g_error("move_pages: %s", g_strerror(errno));
-    }
-}
 
 /* First what has to go to node 1, so that there is room for what comes from there. */
 void dram_place(struct vm *vm, uint64_t bytes)
@@ -175,14 +154,13 @@ void dram_place(struct vm *vm, uint64_t bytes)
     g_autofree int *status = g_new0(int, PAGES), *nodes = g_new0(int, PAGES), *now = g_new0(int, PAGES);
     uint64_t seen = 0;
 
-    each_chunk(vm, NULL, now);
+    look_nodes(vm, PEERS_PAGE, PAGES, NULL, now);
     for (guint i = 0; i < PAGES; i++) {
         seen += now[i] >= 0;
         nodes[i] = seen * PEERS_PAGE > bytes;
         status[i] = nodes[i] || now[i] < 0 ? nodes[i] : now[i];
     }
     memcpy(now, status, PAGES * sizeof(*now));
-    each_chunk(vm, now, status);
-    each_chunk(vm, nodes, status);
+    look_nodes(vm, PEERS_PAGE, PAGES, now, status);
+    look_nodes(vm, PEERS_PAGE, PAGES, nodes, status);
 }
-G_STATIC_ASSERT(PAGES % CHUNK == 0);

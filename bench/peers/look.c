@@ -25,16 +25,16 @@ guint look_pages(void)
 
 /* --- one look ------------------------------------------------------------------------------------------- */
 
-static void ask_kernel(struct vm *vm, int *status)
+void look_nodes(struct vm *vm, uint64_t step, guint n, const int *to, int *status)
 {
     static void *pages[CHUNK];
 
-    for (guint done = 0; done < PAGES; done += CHUNK) {
-        guint n = MIN(CHUNK, (guint)PAGES - done);
+    for (guint done = 0; done < n; done += CHUNK) {
+        guint now = MIN(CHUNK, n - done);
 
-        for (guint i = 0; i < n; i++)
-            pages[i] = GSIZE_TO_POINTER(vm->ram_at + (done + i) * STEP);
-        if (move_pages(vm->qemu->pid, n, pages, NULL, status + done, 0) < 0)
+        for (guint i = 0; i < now; i++)
+            pages[i] = GSIZE_TO_POINTER(vm->ram_at + (done + i) * step);
+        if (move_pages(vm->qemu->pid, now, pages, to ? to + done : NULL, status + done, MPOL_MF_MOVE) < 0)
             g_error("move_pages: %s", g_strerror(errno));
     }
 }
@@ -71,7 +71,7 @@ void look(struct vm *vm, gint16 *node)
 {
     g_autofree int *status = g_new0(int, PAGES);
 
-    ask_kernel(vm, status);
+    look_nodes(vm, STEP, PAGES, NULL, status);
     ask_files(vm, status);
     for (guint i = 0; i < PAGES; i++)
         node[i] = status[i] < 0 ? -1 : (gint16)status[i];

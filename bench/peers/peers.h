@@ -75,6 +75,7 @@ extern const struct peers_system peers_systems[];
 extern const guint peers_n_systems;
 const struct peers_system *peers_system(const char *name);
 void system_set(const struct peers_system *system);     /* the kernel's settings */
+void set_file(const char *path, const char *format, ...) G_GNUC_PRINTF(2, 3);    /* one of /proc, /sys; or ends */
 
 /* --- damos.c -------------------------------------------------------------------------------------------- */
 
@@ -105,6 +106,11 @@ struct look {
 };
 
 guint look_pages(void);
+/*
+ * By move_pages(2): the nodes of n pages, `step` bytes apart from the beginning of RAM (negative: there is none);
+ * with `to` they are moved there before.
+ */
+void look_nodes(struct vm *vm, uint64_t step, guint n, const int *to, int *status);
 void look(struct vm *vm, gint16 *node);
 /* The share of accesses that node 0 serves. */
 double look_share(const struct look *look, const double *weights);

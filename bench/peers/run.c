@@ -7,7 +7,6 @@
  */
 #include "peers.h"
 
-#include <stdio.h>
 #include <time.h>
 
 #define LOOK_S 1.0
@@ -16,25 +15,17 @@
 
 /* --- the machine ---------------------------------------------------------------------------------------- */
 
-static void put(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "we");
-
-    if (!f || fputs(text, f) < 0 || fclose(f))
-        g_error("%s cannot be written", path);
-}
-
 /* QEMU and its guest's memory are a memory cgroup's of their own; nothing is limited by it. */
 static void enter_cgroup(void)
 {
-    put(CGROUP "/cgroup.subtree_control", "+memory\n");
+    set_file(CGROUP "/cgroup.subtree_control", "+memory\n");
     g_mkdir_with_parents(CGROUP "/vm", 0755);
-    put(CGROUP "/vm/cgroup.procs", "0\n");
+    set_file(CGROUP "/vm/cgroup.procs", "0\n");
 }
 
 static void leave_cgroup(void)
 {
-    put(CGROUP "/cgroup.procs", "0\n");
+    set_file(CGROUP "/cgroup.procs", "0\n");
 }
 
 static void start_daemon(struct peers_run *run)

@@ -9,23 +9,27 @@
  */
 #include "peers.h"
 
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
 #define QUOTA "[vm default]\nquota=48M\n"
 
-static void set_file(const char *path, const char *value)
+void set_file(const char *path, const char *format, ...)
 {
-    g_autofree char *line = g_strconcat(value, "\n", NULL);
-    g_autoptr(GError) error = NULL;
+    FILE *f = fopen(path, "we");
+    va_list args;
 
-    if (!g_file_set_contents_full(path, line, -1, G_FILE_SET_CONTENTS_NONE, 0644, &error))
-        g_error("%s", error->message);
+    va_start(args, format);
+    if (!f || vfprintf(f, format, args) < 0 || fclose(f))
+        g_error("%s cannot be written: %s", path, g_strerror(errno));
+    va_end(args);
 }
 
 void system_set(const struct peers_system *system)
 {
-    g_autofree char *balancing = g_strdup_printf("%u", system->balancing);
-
-    set_file("/proc/sys/kernel/numa_balancing", balancing);
-    set_file("/sys/kernel/mm/numa/demotion_enabled", system->demotion ? "1" : "0");
+    set_file("/proc/sys/kernel/numa_balancing", "%u\n", system->balancing);
+    set_file("/sys/kernel/mm/numa/demotion_enabled", "%d\n", system->demotion);
 }
 
 static void attach(struct peers_run *run)
