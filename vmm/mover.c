@@ -230,28 +230,27 @@ static void pay(uint64_t bytes, uint64_t rate)
 }
 
 /* Under ram_lock(). true: there may be more. */
-static bool trim(const uint64_t most[VT_TIERS], uint64_t slack)
+static bool trim(unsigned tier, uint64_t most, uint64_t slack)
 {
-    uint64_t start = clock_ns(CLOCK_MONOTONIC), done = 0;
+    uint64_t start, done;
 
-    for (unsigned tier = 0; tier < VT_TIERS; tier++)
-        if (pool_spare(tier) > most[tier] + slack)
-            done += pool_trim(tier, most[tier]);
+    if (pool_spare(tier) <= most + slack)
+        return false;
+    start = clock_ns(CLOCK_MONOTONIC);
+    done = pool_trim(tier, most);
     run_add_step(STEP_PUNCH, clock_ns(CLOCK_MONOTONIC) - start);
     return done > 0;
 }
 
-/* However much it is, nobody waits for all of it. */
-static void trim_all(const uint64_t most[VT_TIERS])
+void mover_trim(const uint64_t most[VT_TIERS])
 {
-    bool more = true;
-
-    while (more) {
-        ram_lock();
-        more = trim(most, 0);
-        ram_unlock();
-        ram_give_way();
-    }
+    for (unsigned tier = 0; tier < VT_TIERS; tier++)
+        for (bool more = true; more;) {
+            ram_lock();
+            more = trim(tier, most[tier], 0);
+            ram_unlock();
+            ram_give_way();
+        }
 }
 
 static void refuse_one(struct vt_move_one *m)
@@ -280,7 +279,8 @@ static uint32_t next_runs(struct vt_move_one *m, uint32_t left, struct list *l)
         if (done >= ready && done < batch)
             ready = done + batch_ahead(&m[done], batch - done);
         done += carry_run(&m[done], left - done, l);
-        trim(l->spare_most, SLACK);
+        for (unsigned tier = 0; tier < VT_TIERS; tier++)
+            trim(tier, l->spare_most[tier], SLACK);
     } while (done < batch);
     batch_end();
     ram_unlock();
@@ -324,7 +324,7 @@ void mover_carry_out(struct vt_move_one *moves, uint32_t n, unsigned flags,
     }
     *cost = (struct mover_cost){ 0 };
     carry_list(moves, n, &l);
-    trim_all(l.t.keep);
+    mover_trim(l.t.keep);
     cost->cpu_ns += cpu_ns() - start;
     stats.pages += cost->pages;
     stats.cpu_ns += cost->cpu_ns;
@@ -335,7 +335,7 @@ void mover_give_back(void)
     static const struct mover_tuning none;
 
     mover_set_tuning(&none);
-    trim_all(none.keep);
+    mover_trim(none.keep);
 }
 
 int mover_watch(struct ram_block *b, struct vt_err *err)

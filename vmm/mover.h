@@ -39,6 +39,12 @@ struct mover_cost {
 };
 void mover_carry_out(struct vt_move_one *moves, uint32_t n, unsigned flags, struct mover_cost *cost);
 
+/*
+ * Gives back what is spare in each tier beyond so many bytes. However much it is, nobody waits for all of it:
+ * ram_lock() is taken for a part at a time. Any thread.
+ */
+void mover_trim(const uint64_t most[VT_TIERS]);
+
 /* Nobody will ask for the spare memory that was left for his next moves: he is gone. Any thread. */
 void mover_give_back(void);
 

@@ -312,54 +312,56 @@ struct remains {
     int file[VT_TIERS];         /* -1: none */
 };
 
-static void *bury(void *opaque)
+static struct remains remains_of(const struct ram_block *b)
 {
-    struct remains *r = opaque;
+    struct remains r = { .length = b->length };
 
+    for (int t = 0; t < VT_TIERS; t++) {
+        r.view[t] = b->view[t];
+        r.file[t] = t > 0 ? b->file[t] : -1;
+    }
+    return r;
+}
+
+static void bury(const struct remains *r)
+{
     for (int t = 0; t < VT_TIERS; t++) {
         if (r->view[t])
             munmap(r->view[t], r->length);
         if (r->file[t] >= 0)
             close(r->file[t]);
     }
-    free(r);
+}
+
+static void *run_burial(void *opaque)
+{
+    bury(opaque);
+    free(opaque);
     return NULL;
 }
 
-static void bury_at_once(const struct ram_block *b)
-{
-    for (int t = 0; t < VT_TIERS; t++) {
-        if (b->view[t])
-            munmap(b->view[t], b->length);
-        if (t > 0 && b->file[t] >= 0)
-            close(b->file[t]);
-    }
-}
-
 /* false: there is no thread to be had. */
-static bool bury_later(const struct ram_block *b)
+static bool bury_later(const struct remains *r)
 {
-    struct remains *r = malloc(sizeof(*r));
+    struct remains *copy = malloc(sizeof(*copy));
 
-    if (!r)
+    if (!copy)
         return false;
-    r->length = b->length;
-    for (int t = 0; t < VT_TIERS; t++) {
-        r->view[t] = b->view[t];
-        r->file[t] = t > 0 ? b->file[t] : -1;
-    }
-    if (!thread_start("vmtier-bury", bury, r))
+    *copy = *r;
+    if (!thread_start("vmtier-bury", run_burial, copy))
         return true;
-    free(r);
+    free(copy);
     return false;
 }
 
 /* To unmap and free small pages takes a third of a second for each GiB: not in the main loop. */
 void ram_drop(struct ram_block *b)
 {
+    const struct remains r = remains_of(b);
+
     huge_forget(b);
-    if (b->length < BURY_LATER || !bury_later(b))
-        bury_at_once(b);
+    if (r.length < BURY_LATER || !bury_later(&r))
+        bury(&r);
     for (unsigned t = 0; t < VT_TIERS; t++)
         pool_free(b->pool[t], t);
     memset(b, 0, sizeof(*b));

@@ -10,7 +10,7 @@
 #include "vmm/refault-cost.h"
 
 #define QUICK_BYTES   (16u << 10)
-#define WIDE_BYTES (32u << 10)
+#define WIDE_BYTES    (32u << 10)
 #define BACKOFF_MIN   200u          /* ms */
 #define BACKOFF_MAX   3000u
 #define SILENT_MIN    250000u       /* us to the next poll of a probe that was silent; doubles */
@@ -19,10 +19,10 @@
 #define HALF_LONG     500000u       /* us: what takes longer to be half touched has more to tell */
 #define AGE_MOST      600000000u
 #define GROW_AFTER    3u            /* silent polls */
-#define GROW_LIVES 8u
+#define GROW_LIVES    8u            /* ... which is longer than so many of its probes' lives */
 #define DENSE_PAGES   12u           /* of a granule: it is in use all over, and dearer than a quick stretch */
 #define DENSE_WAIT    5000000u      /* us; doubles */
-#define BUSY_WAIT 60000000u
+#define BUSY_WAIT     60000000u     /* the same, of a granule that is not silent */
 #define DENSE_MOST    5u
 #define ALIKE         8u            /* ... unless the first touch came so many times too early */
 #define LIFE_LONG     250000u       /* us: of a quick stretch; any shorter and it is busy for sure */

@@ -88,25 +88,13 @@ static uint32_t retreat_block(struct ram_block *b)
     return left;
 }
 
-static void give_back(unsigned tier)
-{
-    bool more = true;
-
-    while (more) {
-        ram_lock();
-        more = pool_trim(tier, 0) > 0;
-        ram_unlock();
-        ram_give_way();
-    }
-}
-
 uint32_t mover_retreat(void)
 {
+    static const uint64_t none[VT_TIERS];
     uint32_t left = 0;
 
     for (struct ram_block *b = ram_blocks(); b < ram_blocks() + VT_BLOCKS; b++)
         left += retreat_block(b);
-    for (unsigned tier = 0; tier < VT_TIERS; tier++)
-        give_back(tier);
+    mover_trim(none);
     return left;
 }

@@ -105,12 +105,13 @@ static int carry_out(struct vm *vm, struct vt_move_one *moves, guint32 n, bool f
                      struct vt_err *err)
 {
     const guint32 most = fresh ? wire_room(sizeof(struct vt_move_list), sizeof(*moves)) : BATCH;
+    guint32 coming = count_promotions(moves, n);
     int rc = 0;
 
     for (guint32 done = 0, now; !rc && done < n; done += now) {
         now = MIN(n - done, most);
-        rc = send_batch(vm, moves + done, now, count_promotions(moves + done + now, n - done - now),
-                        fresh, err);
+        coming -= count_promotions(moves + done, now);
+        rc = send_batch(vm, moves + done, now, coming, fresh, err);
     }
     /* Spare dram that the moves before this list left for it. */
     if (!rc && vm->stats.spare_bytes[0] > vm->spare_most[0])
