@@ -8,39 +8,13 @@
 # timeout: 120
 set -u
 
-BUILD=${BUILD:-build}
 DOMAIN=tests/libvirt/domains/kubevirt.xml
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-root=$dir/root
+
+# shellcheck source=tests/install
+. tests/install
+
 share=$root/opt/vt/share/vmtier
 hook=$root/etc/libvirt/hooks/qemu.d/50-vmtier
-unset MAKEFLAGS MAKELEVEL MFLAGS
-
-# shellcheck source=tests/tap
-. tests/tap
-
-# check WHAT COMMAND...: one point; what the command said is in the log if it fails.
-check() {
-    local what=$1
-
-    shift
-    if "$@" >"$dir/said" 2>&1; then
-        point ok "- $what"
-    else
-        point "not ok" "- $what"
-        sed 's/^/# /' "$dir/said"
-    fi
-}
-
-installs() {
-    make BUILD="$BUILD" PREFIX=/opt/vt DESTDIR="$root" "$1"
-}
-
-# has MODE PATH: not empty, and with all directories filled in.
-has() {
-    [ "$(stat -c %a "$2")" = "$1" ] && [ -s "$2" ] && ! grep -n '@[a-z]*dir@' "$2"
-}
 
 # --- the hook -----------------------------------------------------------------------------------------
 
@@ -120,10 +94,10 @@ sidecar_refuses_device() {
 # --- all ------------------------------------------------------------------------------------------------
 
 nothing_is_left() {
-    installs uninstall && [ "$(find "$root" -type f)" = "$root/etc/vmtier/vmtierd.conf" ]
+    installs /opt/vt uninstall && [ "$(find "$root" -type f)" = "$root/etc/vmtier/vmtierd.conf" ]
 }
 
-check 'make install-libvirt' installs install-libvirt
+check 'make install-libvirt' installs /opt/vt install-libvirt
 check 'the hook' has 755 "$hook"
 check 'rules for AppArmor' has 644 "$root/etc/apparmor.d/abstractions/vmtier"
 check 'more of them' has 644 "$share/apparmor/libvirtd-vmtier"

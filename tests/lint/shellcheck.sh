@@ -12,7 +12,7 @@ scripts() {
         '#!'*sh) echo "$file" ;;
         esac
     done
-    echo tests/lint/common
+    printf '%s\n' tests/lint/common tests/tap tests/install
     files -path './completion/*'
 }
 

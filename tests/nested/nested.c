@@ -74,23 +74,27 @@ void nested_set_mode(struct rig *rig, const char *mode)
     json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
 }
 
+static JsonObject *await_moved(struct rig *rig)
+{
+    g_autoptr(JsonObject) event = qmp_wait_event(rig->daemon->qmp, "VMTIER_MOVED", TIMEOUT);
+
+    g_assert_nonnull(event);
+    return json_object_ref(json_object_get_object_member(event, "data"));
+}
+
 void nested_move_ranges(struct rig *rig, const char *tier, const char *ranges)
 {
     json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\",\"ranges\":[%s]}", tier,
                            ranges));
-    g_autoptr(JsonObject) event = qmp_wait_event(rig->daemon->qmp, "VMTIER_MOVED", TIMEOUT);
+    g_autoptr(JsonObject) moved = await_moved(rig);
 
-    g_assert_nonnull(event);
-    g_assert_cmpint(json_int(event, "data.failed"), ==, 0);
+    g_assert_cmpint(json_int(moved, "failed"), ==, 0);
 }
 
 JsonObject *nested_move(struct rig *rig, const char *tier)
 {
     json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\"}", tier));
-    g_autoptr(JsonObject) event = qmp_wait_event(rig->daemon->qmp, "VMTIER_MOVED", TIMEOUT);
-
-    g_assert_nonnull(event);
-    return json_object_ref(json_object_get_object_member(event, "data"));
+    return await_moved(rig);
 }
 
 void nested_wait_rounds(struct rig *rig, gint64 n)
@@ -114,10 +118,10 @@ void nested_add_line(const char *line, struct nested_pages *pages)
     }
 }
 
-struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram)
+char **nested_lines(struct vm *vm, uint64_t ram)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/numa_maps", (int)vm->qemu->pid), *text = NULL;
-    struct nested_pages pages = { 0 };
+    GPtrArray *of_ram = g_ptr_array_new();
 
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
@@ -126,8 +130,19 @@ struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram)
         uint64_t start = g_ascii_strtoull(*line, NULL, 16);
 
         if (start >= vm->ram_at && start < vm->ram_at + ram)
-            nested_add_line(*line, &pages);
+            g_ptr_array_add(of_ram, g_strdup(*line));
     }
+    g_ptr_array_add(of_ram, NULL);
+    return (char **)g_ptr_array_free(of_ram, FALSE);
+}
+
+struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram)
+{
+    g_auto(GStrv) lines = nested_lines(vm, ram);
+    struct nested_pages pages = { 0 };
+
+    for (char **line = lines; *line; line++)
+        nested_add_line(*line, &pages);
     return pages;
 }
 

@@ -33,9 +33,11 @@ struct nested_pages {
     uint64_t on[2];
 };
 
+/* Lines of /proc/PID/numa_maps, of the RAM that begins at vm->ram_at. g_strfreev() them. */
+char **nested_lines(struct vm *vm, uint64_t ram);
 /* Adds what a line of numa_maps says after "N0=" and "N1=", in pages of 4 KiB. */
 void nested_add_line(const char *line, struct nested_pages *pages);
-/* By /proc/PID/numa_maps, of the RAM that begins at vm->ram_at. */
+/* All of these lines. */
 struct nested_pages nested_numa_maps(struct vm *vm, uint64_t ram);
 /*
  * Asserts that every page that is there is on the node of the tier which the daemon's ledger has for its

@@ -7,40 +7,8 @@
 # timeout: 120
 set -u
 
-BUILD=${BUILD:-build}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-root=$dir/root
-point=0
-unset MAKEFLAGS MAKELEVEL MFLAGS
-
-result() {
-    point=$((point + 1))
-    echo "$1 $point - $2"
-}
-
-# check WHAT COMMAND...: one point; what the command said is in the log if it fails.
-check() {
-    local what=$1
-
-    shift
-    if "$@" >"$dir/said" 2>&1; then
-        result ok "$what"
-    else
-        result 'not ok' "$what"
-        sed 's/^/# /' "$dir/said"
-    fi
-}
-
-install_agent() {
-    make BUILD="$BUILD" PREFIX=/usr DESTDIR="$root" "$1"
-}
-
-has() {
-    local path=$root$2
-
-    [ -f "$path" ] && [ "$(stat -c %a "$path")" = "$1" ] && [ -s "$path" ] && ! grep -q '@[a-z]*dir@' "$path"
-}
+# shellcheck source=tests/install
+. tests/install
 
 static_program() {
     [ "$("$root/usr/sbin/vmtier-agent" --version | cut -d' ' -f1)" = vmtier-agent ] &&
@@ -71,7 +39,7 @@ user_is_made() {
 }
 
 nothing_is_left() {
-    install_agent uninstall-agent && [ "$(find "$root" -type f)" = "$root/etc/vmtier/vmtier-agent.conf" ]
+    installs /usr uninstall-agent && [ "$(find "$root" -type f)" = "$root/etc/vmtier/vmtier-agent.conf" ]
 }
 
 # tool TOOL WHAT COMMAND: skipped where the tool is not there, or too old for it.
@@ -82,25 +50,25 @@ tool() {
     if command -v "${tool%% *}" >/dev/null && { [ "$tool" = "${tool%% *}" ] || $tool --help >/dev/null 2>&1; }; then
         check "$what" "$@"
     else
-        result ok "$what # SKIP there is no $tool"
+        point ok "- $what # SKIP there is no $tool"
     fi
 }
 
-check 'make install-agent' install_agent install-agent
-check 'the program' has 755 /usr/sbin/vmtier-agent
-check 'the unit' has 644 /usr/lib/systemd/system/vmtier-agent.service
-check 'the rules of udev' has 644 /usr/lib/udev/rules.d/60-vmtier-agent.rules
-check 'the user' has 644 /usr/lib/sysusers.d/vmtier-agent.conf
-check 'the configuration' has 644 /etc/vmtier/vmtier-agent.conf
-check 'the man page' has 644 /usr/share/man/man8/vmtier-agent.8
-check 'the completion' has 644 /usr/share/bash-completion/completions/vmtier-agent
+check 'make install-agent' installs /usr install-agent
+check 'the program' has 755 "$root/usr/sbin/vmtier-agent"
+check 'the unit' has 644 "$root/usr/lib/systemd/system/vmtier-agent.service"
+check 'the rules of udev' has 644 "$root/usr/lib/udev/rules.d/60-vmtier-agent.rules"
+check 'the user' has 644 "$root/usr/lib/sysusers.d/vmtier-agent.conf"
+check 'the configuration' has 644 "$root/etc/vmtier/vmtier-agent.conf"
+check 'the man page' has 644 "$root/usr/share/man/man8/vmtier-agent.8"
+check 'the completion' has 644 "$root/usr/share/bash-completion/completions/vmtier-agent"
 tool readelf 'the program needs no library' static_program
 check 'the configuration can be read' config_is_read
 tool systemd-analyze 'systemd understands the unit' unit_is_good
 tool 'udevadm verify' 'udev understands its rules' rules_are_good
 tool systemd-sysusers 'systemd understands the user' user_is_made
 echo "cpu = 9" >"$root/etc/vmtier/vmtier-agent.conf"
-check 'installing it again' install_agent install-agent
+check 'installing it again' installs /usr install-agent
 check 'keeps the configuration' grep -q 'cpu = 9' "$root/etc/vmtier/vmtier-agent.conf"
 check 'uninstalling leaves only that' nothing_is_left
-echo "1..$point"
+echo "1..$points"

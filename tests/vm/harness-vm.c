@@ -152,6 +152,35 @@ struct vm *vm_start(struct lab *lab, const char *name, const struct vm_options *
     return vm;
 }
 
+struct balloon {
+    struct vm *vm;
+    uint64_t bytes;
+};
+
+static uint64_t balloon_actual(struct vm *vm)
+{
+    g_autoptr(JsonNode) node = qmp_ok(vm->qmp, "query-balloon", NULL);
+
+    return (uint64_t)json_object_get_int_member(json_node_get_object(node), "actual");
+}
+
+static bool balloon_is(void *arg)
+{
+    const struct balloon *b = arg;
+
+    return balloon_actual(b->vm) == b->bytes;
+}
+
+void vm_set_balloon(struct vm *vm, uint64_t bytes)
+{
+    struct balloon b = { vm, bytes };
+
+    json_node_unref(qmp_ok(vm->qmp, "balloon", "{\"value\":%" PRIu64 "}", bytes));
+    if (!lab_wait(balloon_is, &b, 90))
+        g_error("the guest's balloon leaves it %u MiB, and is to leave it %u MiB", (unsigned)(balloon_actual(vm) >> 20),
+                (unsigned)(bytes >> 20));
+}
+
 void vm_free(struct vm *vm)
 {
     child_free(vm->qemu);

@@ -155,6 +155,8 @@ struct vm *vm_spawn(struct lab *lab, const char *name, const struct vm_options *
 struct vm *vm_start(struct lab *lab, const char *name, const struct vm_options *options);
 void vm_connect(struct vm *vm);                             /* the second half of vm_start() */
 void vm_free(struct vm *vm);                                /* kills it */
+/* Leaves it so much memory, by its balloon, and waits until the guest has done that. */
+void vm_set_balloon(struct vm *vm, uint64_t bytes);
 typedef struct vm Vm;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)
 char *vm_qemu10(void);          /* asserts that fetch-qemu10.sh has been run */

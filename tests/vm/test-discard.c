@@ -162,22 +162,6 @@ static void check_count(struct vm *vm, uint64_t bytes)
 
 /* --- balloon -------------------------------------------------------------------------------- */
 
-static bool balloon_is(void *arg)
-{
-    struct target *t = arg;
-    g_autoptr(JsonNode) node = qmp_ok(t->vm->qmp, "query-balloon", NULL);
-
-    return (uint64_t)json_object_get_int_member(json_node_get_object(node), "actual") == t->bytes;
-}
-
-static void set_balloon(struct vm *vm, uint64_t bytes)
-{
-    struct target t = { vm, NULL, bytes };
-
-    json_node_unref(qmp_ok(vm->qmp, "balloon", "{\"value\":%" PRIu64 "}", bytes));
-    g_assert_true(lab_wait(balloon_is, &t, 90));
-}
-
 static void test_balloon(gconstpointer version)
 {
     g_autofree char *qemu = qemu_of(version);
@@ -189,10 +173,10 @@ static void test_balloon(gconstpointer version)
     before = host_bytes(p.vm, "pusher-cxl");
     for (unsigned i = 0; i < cycles(); i++) {
         give_up(p.vm->guest, GIVEN);
-        set_balloon(p.vm, RAM - GIVEN);
+        vm_set_balloon(p.vm, RAM - GIVEN);
         wait_free(p.vm, "pusher-cxl", before - GIVEN + SLACK);
         g_assert_cmpuint(guest_sweep(p.vm->guest, 90), ==, 0);
-        set_balloon(p.vm, RAM);
+        vm_set_balloon(p.vm, RAM);
         take_back(p.vm->guest, GIVEN);
         g_assert_cmpuint(guest_sweep(p.vm->guest, 90), ==, 0);
     }

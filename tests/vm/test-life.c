@@ -421,27 +421,6 @@ static void test_hotplug(void)
 
 /* --- balloon -------------------------------------------------------------------------------- */
 
-struct balloon {
-    struct vm *vm;
-    uint64_t bytes;
-};
-
-static bool balloon_is(void *arg)
-{
-    struct balloon *b = arg;
-    g_autoptr(JsonNode) node = qmp_ok(b->vm->qmp, "query-balloon", NULL);
-
-    return (uint64_t)json_object_get_int_member(json_node_get_object(node), "actual") == b->bytes;
-}
-
-static void set_balloon(struct vm *vm, uint64_t bytes)
-{
-    struct balloon b = { vm, bytes };
-
-    json_node_unref(qmp_ok(vm->qmp, "balloon", "{\"value\":%" PRIu64 "}", bytes));
-    g_assert_true(lab_wait(balloon_is, &b, 90));
-}
-
 /* What the guest gives back is given back where it is: most of it on CXL. */
 static void test_balloon(void)
 {
@@ -457,14 +436,14 @@ static void test_balloon(void)
     g_free(guest_expect(t->vm->guest, "VMT FREED", 10));
     struct stir *stir = stir_start(t);
 
-    set_balloon(t->vm, RAM_BYTES - 280 * MIB);
+    vm_set_balloon(t->vm, RAM_BYTES - 280 * MIB);
     stir_end(stir);
     tiered_check(t, 5);
     uint64_t after = memfd_bytes(qemu, "vmtier-cxl") + memfd_bytes(qemu, "memory-backend");
 
     g_test_message("%u MiB before, %u MiB after", (unsigned)(before >> 20), (unsigned)(after >> 20));
     g_assert_cmpuint(after + 240 * MIB, <=, before);
-    set_balloon(t->vm, RAM_BYTES);
+    vm_set_balloon(t->vm, RAM_BYTES);
     guest_command(t->vm->guest, "grow 300M");
     g_free(guest_expect(t->vm->guest, "VMT GREW", 30));
     guest_reset_gap(t->vm->guest);

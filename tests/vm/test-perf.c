@@ -134,6 +134,15 @@ static guint64 pages_known(const struct live *l)
     return m.pages;
 }
 
+/* Until the map knows so many pages: what the refault source has unmapped, or was moved, has to be touched first. */
+static void learn(struct live *l, guint64 pages, double timeout)
+{
+    double until = lab_deadline(timeout);
+
+    while (pages_known(l) < pages && lab_now() < until)
+        look(l);
+}
+
 static void ignore(const struct perf_sample *s, gpointer opaque)
 {
     (void)s, (void)opaque;
@@ -154,7 +163,6 @@ static void move(struct live *l, guint granules)
 {
     g_autoptr(JsonObject) moved = NULL;
     guint64 known = pages_known(l);
-    double until = lab_deadline(20);
 
     rig_move(l->rig, spun.base, granules * GRANULE, "cxl");
     moved = qmp_wait_event(l->rig->vm->qmp, "X_VMTIER_MOVED", TIMEOUT);
@@ -162,18 +170,8 @@ static void move(struct live *l, guint granules)
     drop(l);
     for (guint32 g = 0; g < granules; g++)
         rmap_moved(l->map, (guint32)(spun.base / GRANULE) + g);
-    while (pages_known(l) < known && lab_now() < until)
-        look(l);
+    learn(l, known, 20);
     g_assert_cmpuint(l->wrong, ==, 0);
-}
-
-/* While nobody touched the memory the refault source has unmapped much of it, and the map knows that much less. */
-static void learn(struct live *l)
-{
-    double until = lab_deadline(40);
-
-    while (pages_known(l) < spun.count && lab_now() < until)
-        look(l);
 }
 
 /* What it does not find makes the map look again, and then it has to know. What is wrong is so the first time. */
@@ -184,7 +182,7 @@ static void collect_known(struct live *l)
         if (l->wrong || l->right * 1000 >= l->inside * 999)
             return;
         g_test_message("%" PRIu64 " of %" PRIu64 " samples were not found: once more", l->unknown, l->inside);
-        learn(l);
+        learn(l, spun.count, 40);
     }
 }
 
@@ -222,7 +220,7 @@ static void test_refaults(void)
 
     if (live_start(&l)) {
         rom_give(l.rig->vm, ROM_SPIN, spun, 0);
-        learn(&l);
+        learn(&l, spun.count, 40);
         collect_known(&l);
         check(&l);
         move(&l, 4);            /* of the sixteen that are touched */
