@@ -31,18 +31,23 @@ static inline struct guess by_probes(float touched, float armed, float unit)
     return (struct guess){ rate * unit, (rate + 0.5f / armed) / armed * unit * unit };
 }
 
+static inline bool contradict(struct guess a, struct guess b)
+{
+    float apart = a.rate - b.rate;
+
+    return apart * apart > DOUBT * DOUBT * (a.var + b.var);
+}
+
 /* Samples where they are many or probes cannot be right; see heat.h. */
 static inline struct guess sharper(struct guess samples, struct guess probes)
 {
-    float apart = samples.rate - probes.rate;
-
     if (probes.var < 0)
         return samples;
     if (samples.var < 0)
         return probes;
     if (samples.rate * samples.rate >= ENOUGH * samples.var)
         return samples;
-    return apart * apart > DOUBT * DOUBT * (samples.var + probes.var) ? samples : probes;
+    return contradict(samples, probes) ? samples : probes;
 }
 
 static inline struct guess guess(const struct heat *heat, guint32 g)
@@ -63,6 +68,25 @@ static struct estimate estimate_of(struct guess g)
 struct estimate heat_rate_unhinted(const struct heat *heat, guint32 granule)
 {
     return estimate_of(guess(heat, granule));
+}
+
+/* By the samples of the short memory. */
+static struct guess of_late(const struct heat *heat, guint32 g)
+{
+    const struct heat_memory *m = &heat->memory[HEAT_SHORT];
+    double watched = m->watched_s;
+
+    if (!(heat->sample_var > 0) || watched < NO_TIME)
+        return (struct guess){ 0, -1 };
+    return by_samples((float)(heat->shorter[g] / (m->scale * watched)),
+                      (float)(heat->unit[HEAT_SAMPLES] * m->squared_s / (watched * watched)));
+}
+
+struct estimate heat_rate_lately(const struct heat *heat, guint32 granule)
+{
+    struct guess all = guess(heat, granule), late = of_late(heat, granule);
+
+    return estimate_of(all.var >= 0 && late.var >= 0 && contradict(all, late) ? late : all);
 }
 
 struct estimate heat_rate(const struct heat *heat, guint32 granule)

@@ -147,6 +147,12 @@ struct estimate heat_rate(const struct heat *heat, guint32 granule);
 /* The same without what hints add. */
 struct estimate heat_rate_unhinted(const struct heat *heat, guint32 granule);
 
+/*
+ * The same by the short memory, where that contradicts the long one: what the guest has just begun or ceased to use.
+ * It is less sure of what differs little, so it is for sums over many granules.
+ */
+struct estimate heat_rate_lately(const struct heat *heat, guint32 granule);
+
 /* Share of the granule's pages written per second lately, 0..1. */
 double heat_write_share(const struct heat *heat, guint32 granule, guint32 pages);
 

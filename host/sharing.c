@@ -173,7 +173,7 @@ void sharing_note_curve(struct vm *vm)
     /* Without hints: a guest that says all is hot would have the others' dram. */
     for (guint32 g = 0; g < vm->ledger.n; g++)
         if (vm->ledger.tier[g] != LEDGER_NONE)
-            curve_add(&c, vm->config.granule, heat_rate_unhinted(&vm->heat, g).rate);
+            curve_add(&c, vm->config.granule, heat_rate_lately(&vm->heat, g).rate);
     g_mutex_lock(&vm->lock);
     vm->curve = c;
     g_mutex_unlock(&vm->lock);

@@ -253,6 +253,25 @@ static void test_hints(void)
     heat_clear(&h);
 }
 
+/* What has just ceased is seen in the short memory; what goes on is told as by the long one. */
+static void test_lately(void)
+{
+    struct heat h = make(2, true);
+
+    for (int i = 0; i < 160 + 32; i++) {
+        heat_advance(&h, ROUND, ALL);
+        heat_add(&h, HEAT_SAMPLES, 0, 25, 0);
+        heat_add(&h, HEAT_SAMPLES, 1, i < 160 ? 25 : 0, 0);
+    }
+    heat_digest(&h);
+    g_assert_cmpfloat_with_epsilon(heat_rate_lately(&h, 0).rate, rate_of(&h, 0), 1e-6);
+    g_assert_cmpfloat(rate_of(&h, 1), >, 50);
+    g_assert_cmpfloat(heat_rate_lately(&h, 1).rate, <, 25);
+    heat_use_samples(&h, false);
+    g_assert_cmpfloat(heat_rate_lately(&h, 1).rate, ==, rate_of(&h, 1));
+    heat_clear(&h);
+}
+
 static void test_write_share(void)
 {
     struct heat h = make(2, false);
@@ -505,6 +524,7 @@ int main(int argc, char **argv)
     g_test_add_func("/heat/calibration", test_calibration);
     g_test_add_func("/heat/unit", test_unit);
     g_test_add_func("/heat/hints", test_hints);
+    g_test_add_func("/heat/lately", test_lately);
     g_test_add_func("/heat/write-share", test_write_share);
     g_test_add_func("/heat/nonsense", test_nonsense);
     g_test_add_func("/heat/stays-the-same", test_stays_the_same);

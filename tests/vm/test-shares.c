@@ -20,6 +20,7 @@
 #define RAM     (64 * MIB)
 #define LEARN   45.0            /* seconds for heat and for the arbiter */
 #define MINUTE  60.0
+#define SETTLE  10.0            /* rounds of the arbiter, which has one a second */
 #define ANSWER  60.0
 
 static const char *const names[VMS] = { "a", "b", "c" };
@@ -137,6 +138,7 @@ static void judge(struct world *w, const char *when)
                    (int)(w->quota[0] >> 20), (int)(w->quota[1] >> 20), (int)(w->quota[2] >> 20), settled,
                    (int)(w->given >> 10));
     g_assert_cmpfloat(value, >=, (w->fair ? .95 : .97) * best);
+    g_assert_cmpfloat(settled, <=, SETTLE + 1);         /* and one until it is seen */
     g_assert_cmpint(w->given, <, POOL / 100);
 }
 
