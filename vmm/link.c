@@ -39,7 +39,7 @@
 
 #define RETRY_MIN   100         /* ms */
 #define RETRY_MAX   2000
-#define ANSWER      1000        /* ms for a daemon to answer at all, while the guest's start waits */
+#define ANSWER      750         /* ms for a daemon to answer at all, while the guest's start waits */
 #define PATIENCE    5000        /* ms for the daemon to answer while attaching */
 #define RECHECK     30000       /* ms until a machine that cannot be tiered is looked at again */
 
