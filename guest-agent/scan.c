@@ -14,6 +14,7 @@
 #include "guest-agent/agent.h"
 
 #define BURST_US 20000          /* CPU time that may be saved up */
+#define WAKE_US  (BURST_US / 4) /* that is worth waking up for: where that itself costs much, it took all there was */
 #define DEBT_MOST_US 1000000    /* beyond that it is forgiven: it would be minutes of silence */
 #define CALL_US  4              /* a window: two system calls, */
 #define PAGES_PER_US 24         /* and its pages */
@@ -229,7 +230,7 @@ int scan_wait_ms(uint64_t now)
     if (!session.welcome || session.muted)
         return -1;
     if (budget.left <= 0)
-        return budget_wait_ms(now, 0) + 20;
+        return budget_wait_ms(now, 0) + WAKE_US / (int)settings.cpu_permille + 20;
     if (pass.on)
         return outbox_has_room() ? 0 : 250;
     return now < pass.next_ms ? (int)(pass.next_ms - now < 1000 ? pass.next_ms - now : 1000) : 0;
