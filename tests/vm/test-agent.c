@@ -414,7 +414,7 @@ static bool is_told_by_damon(void *unused)
 /* Another agent takes the place of the first; the guest's kernel has DAMON, and tells of all of memory. */
 static void test_damon(void)
 {
-    restart_agent("cpu=150\ncollect=damon");
+    restart_agent("cpu=150\\ncollect=damon");      /* printf makes a line end of it */
     wait_guest_says("collector damon: works", 30);
     g_assert_true(lab_wait(is_told_by_damon, NULL, 60));
 }
