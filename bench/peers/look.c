@@ -29,9 +29,8 @@ void look_nodes(struct vm *vm, uint64_t step, guint n, const int *to, int *statu
 {
     static void *pages[CHUNK];
 
-    for (guint done = 0; done < n; done += CHUNK) {
-        guint now = MIN(CHUNK, n - done);
-
+    for (guint done = 0, now; done < n; done += now) {
+        now = MIN(CHUNK, n - done);
         for (guint i = 0; i < now; i++)
             pages[i] = GSIZE_TO_POINTER(vm->ram_at + (done + i) * step);
         if (move_pages(vm->qemu->pid, now, pages, to ? to + done : NULL, status + done, MPOL_MF_MOVE) < 0)
