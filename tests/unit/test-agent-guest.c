@@ -167,14 +167,17 @@ static void test_skew(void)
 /* Bytes that are said to be so by somebody who knows, until they are so many or the time is over. */
 static guint64 bytes_said(struct host *h, enum vta_kind kind, guint64 enough, double timeout)
 {
+    struct vta_frame f = { .credit = { 1, 0 } };
     double end = now_s() + timeout;
     guint64 bytes = 0;
 
-    while (now_s() < end && bytes < enough)
+    while (now_s() < end && bytes < enough) {
+        say(h, VTA_CREDIT, &f, sizeof(f.credit));       /* else it takes this host for gone some day */
         if (hear(h, VTA_HINTS, 0.2))
             for (guint32 i = 0; i < h->f.hints.count; i++)
                 if (h->f.hints.range[i].kind == kind && h->f.hints.range[i].weight == 255)
                     bytes += h->f.hints.range[i].length;
+    }
     return bytes;
 }
 
