@@ -21,6 +21,14 @@ static inline struct guess by_samples(float rate, float per_sample)
     return (struct guess){ rate, (rate + 0.5f * per_sample) * per_sample };
 }
 
+/* So many of them in the time watched, decayed alike; `squared`: the time with the decay's square. */
+static struct guess by_sampling(const struct heat *heat, double samples, double watched, double squared)
+{
+    if (!heat->by_samples || !(watched > NO_TIME))
+        return (struct guess){ 0, -1 };
+    return by_samples((float)(samples / watched), (float)(heat->unit[HEAT_SAMPLES] * squared / (watched * watched)));
+}
+
 static inline struct guess by_probes(float touched, float armed, float unit)
 {
     float rate;
@@ -70,21 +78,11 @@ struct estimate heat_rate_unhinted(const struct heat *heat, guint32 granule)
     return estimate_of(guess(heat, granule));
 }
 
-/* By the samples of the short memory. */
-static struct guess of_late(const struct heat *heat, guint32 g)
-{
-    const struct heat_memory *m = &heat->memory[HEAT_SHORT];
-    double watched = m->watched_s;
-
-    if (!(heat->sample_var > 0) || watched < NO_TIME)
-        return (struct guess){ 0, -1 };
-    return by_samples((float)(heat->shorter[g] / (m->scale * watched)),
-                      (float)(heat->unit[HEAT_SAMPLES] * m->squared_s / (watched * watched)));
-}
-
 struct estimate heat_rate_lately(const struct heat *heat, guint32 granule)
 {
-    struct guess all = guess(heat, granule), late = of_late(heat, granule);
+    const struct heat_memory *m = &heat->memory[HEAT_SHORT];
+    struct guess all = guess(heat, granule);
+    struct guess late = by_sampling(heat, heat->shorter[granule] / m->scale, m->watched_s, m->squared_s);
 
     return estimate_of(all.var >= 0 && late.var >= 0 && contradict(all, late) ? late : all);
 }
@@ -187,13 +185,10 @@ struct estimate heat_since(const struct heat *heat, guint32 granule, const struc
     double keep = exp2(mark->long_log - l->log_scale), kept = exp2(mark->probed_log - p->log_scale);
     double watched = fresh(l->watched_s, mark->watched_s, keep);
     double squared = fresh(l->squared_s, mark->squared_s, keep * keep);
-    struct guess s = { 0, -1 };
 
-    if (heat->by_samples && watched > NO_TIME)
-        s = by_samples((float)(fresh(heat->longer[granule] / l->scale, mark->samples, keep) / watched),
-                       (float)(heat->unit[HEAT_SAMPLES] * squared / (watched * watched)));
     return estimate_of(sharper(
-        s, by_probes((float)fresh(heat->touched[granule] / p->scale, mark->touched, kept),
+        by_sampling(heat, fresh(heat->longer[granule] / l->scale, mark->samples, keep), watched, squared),
+        by_probes((float)fresh(heat->touched[granule] / p->scale, mark->touched, kept),
                      (float)fresh(heat->armed[granule] / p->scale, mark->armed, kept),
                      heat->probe_unit)));
 }
