@@ -386,13 +386,15 @@ static gint64 number_of(const char *command, const char *name)
 /* Its memory, and its CPU time as it comes, once it has gone through all of memory. */
 static void test_cost(void)
 {
-    gint64 cpu_ms, kib;
+    gint64 passes, cpu_ms, kib;
     double until = lab_deadline(600), start, seconds;
 
     restart_agent("");
-    do
+    do {
         lab_sleep(10);          /* to ask takes of the agent's time as well */
-    while (!number_of("vmtier-agent status", "passes: ") && lab_now() < until);
+        passes = number_of("vmtier-agent status", "passes: ");
+    } while (!passes && lab_now() < until);
+    g_assert_cmpint(passes, >, 0);
     cpu_ms = number_of("vmtier-agent status", "cpu: ");
     start = lab_now();
     lab_sleep(COST_S);
