@@ -229,7 +229,7 @@ int scan_wait_ms(uint64_t now)
 {
     if (!session.welcome || session.muted)
         return -1;
-    if (budget.left <= 0)
+    if (budget.left <= 0)               /* not so rules, for which somebody waits: with it a hint takes 9 s, not 2 */
         return budget_wait_ms(now, 0) + WAKE_US / (int)settings.cpu_permille + 20;
     if (pass.on)
         return outbox_has_room() ? 0 : 250;
