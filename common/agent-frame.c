@@ -148,12 +148,15 @@ void vta_restart(struct vta_decoder *d)
     d->have = 0;
 }
 
+size_t vta_room(const struct vta_decoder *d)
+{
+    return sizeof(d->bytes) - d->have;
+}
+
 size_t vta_feed(struct vta_decoder *d, const void *data, size_t n)
 {
-    size_t room = sizeof(d->bytes) - d->have;
-
-    if (n > room)
-        n = room;
+    if (n > vta_room(d))
+        n = vta_room(d);
     memcpy(d->bytes + d->have, data, n);
     d->have += n;
     d->fed += n;

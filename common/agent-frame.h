@@ -44,8 +44,10 @@ const char *vta_kind_name(unsigned kind);
 /* Forgets a half frame, as after a new connection; keeps the counts. */
 void vta_restart(struct vta_decoder *d);
 
-/* Takes in as much as there is room for; how much that was. None if a frame waits to be taken. */
-size_t vta_feed(struct vta_decoder *d, const void *data, size_t n);
+/* Takes in as much as there is room for; how much that was. None if a frame waits to be taken. Who keeps no rest
+ * has to read no more than there is room for. */
+size_t vta_room(const struct vta_decoder *d);
+__attribute__((warn_unused_result)) size_t vta_feed(struct vta_decoder *d, const void *data, size_t n);
 
 /*
  * The next whole frame, in this machine's byte order: its lengths and counts are right, its strings

@@ -130,7 +130,7 @@ void outbox_add(struct vta_range range);
 void outbox_new_report(void);           /* what is added from now on replaces what was said before */
 void outbox_flush(uint64_t now);
 void outbox_clear(void);
-bool outbox_has_room(void);
+bool outbox_has_room(void);             /* for what a window may have to say */
 void outbox_hurry(void);                /* what is in it is not to wait for more */
 
 /* --- collectors ----------------------------------------------------------------------------- */
@@ -183,8 +183,8 @@ uint64_t process_begun(pid_t pid);      /* 0: there is no such process */
 bool process_has_comm(pid_t pid, const char *comm);
 bool process_in_cgroup(pid_t pid, const char *cgroup);
 /* Says `kind` of those pages of the process between *at and end that are in memory. Looks at `most`
- * places at most and sets *at to where it is to go on: UINT64_MAX when all is done. How many pages were
- * said, or -1 with the reason. */
+ * places at most, and no further than the outbox has room: what takes something back is not said again. Sets *at to
+ * where it is to go on: UINT64_MAX when all is done. How many pages were said, or -1 with the reason. */
 long process_pages(pid_t pid, uint64_t *at, uint64_t end, enum vta_kind kind, long most, char *why,
                    size_t size);
 

@@ -12,10 +12,14 @@
  */
 #include "guest-agent/agent.h"
 
+#include <assert.h>
 #include <string.h>
 
-#define ROOM     (4 * VTA_RANGES)
+#define ROOM     (8 * VTA_RANGES)
+#define AT_ONCE  512            /* ranges it has to have room for: the pages of a window, one by one */
 #define FLUSH_MS 500
+
+static_assert(AT_ONCE >= WINDOW / 4096 && AT_ONCE + VTA_RANGES <= ROOM, "a full frame is sent before there is no room");
 
 struct outbox_counts outbox_counts;
 
@@ -27,7 +31,7 @@ static uint64_t oldest_ms, tokens_ms, tokens;   /* of the host's rate, in thousa
 
 bool outbox_has_room(void)
 {
-    return n_box < ROOM - VTA_RANGES;
+    return n_box + AT_ONCE <= ROOM;
 }
 
 void outbox_clear(void)

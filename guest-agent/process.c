@@ -18,7 +18,7 @@
 
 #define PRESENT (1ull << 63)
 #define FRAME   ((1ull << 55) - 1)
-#define CHUNK   512             /* places looked at in one call */
+#define CHUNK   512             /* places looked at in one call, and ranges that the outbox then has room for */
 
 /* From Linux 6.7's <linux/fs.h>, for builds with older headers. */
 struct scan_region {
@@ -209,15 +209,17 @@ long process_pages(pid_t pid, uint64_t *at, uint64_t end, enum vta_kind kind, lo
         close_maps();
         *at = UINT64_MAX;
     } else {
+        bool more;
+
         to = to < end ? to : end;
-        while (most > 0 && from < to && skip_absent(fd, &from, to)) {
+        while ((more = (from < to && skip_absent(fd, &from, to))) && most > 0 && outbox_has_room()) {
             unsigned n = (to - from) / PAGE < CHUNK ? (unsigned)((to - from) / PAGE) : CHUNK;
 
             said += say_chunk(fd, from, n, kind);
             from += (uint64_t)n * PAGE;
             most -= n;
         }
-        *at = most > 0 ? to : from;
+        *at = more ? from : to;
     }
     close(fd);
     return said;

@@ -20,6 +20,7 @@
 #define PAGES_PER_US 24         /* and its pages */
 #define GUESS_PASSES 64
 #define ENOUGH_WINDOWS 64       /* to tell what a pass costs */
+#define TICK_MS  1000           /* a collector's turn, at least */
 #define LOOK_US  2000           /* at most in one go, so that the port is looked after */
 
 const struct collector *const collectors[COLLECTORS] = {
@@ -231,7 +232,9 @@ int scan_wait_ms(uint64_t now)
         return -1;
     if (budget.left <= 0)               /* not so rules, for which somebody waits: with it a hint takes 9 s, not 2 */
         return budget_wait_ms(now, 0) + WAKE_US / (int)settings.cpu_permille + 20;
+    if (!any_looks)
+        return TICK_MS;
     if (pass.on)
         return outbox_has_room() ? 0 : 250;
-    return now < pass.next_ms ? (int)(pass.next_ms - now < 1000 ? pass.next_ms - now : 1000) : 0;
+    return now < pass.next_ms ? (int)(pass.next_ms - now < TICK_MS ? pass.next_ms - now : TICK_MS) : 0;
 }

@@ -112,9 +112,9 @@ bool hear(struct host *h, enum vta_type type, double timeout)
         while (vta_next(&h->in, &h->f))
             if (h->f.h.type == type)
                 return true;
-        n = read(h->fd, bytes, sizeof(bytes));
+        n = read(h->fd, bytes, MIN(sizeof(bytes), vta_room(&h->in)));
         if (n > 0)
-            vta_feed(&h->in, bytes, (size_t)n);
+            g_assert_cmpuint(vta_feed(&h->in, bytes, (size_t)n), ==, n);
         else
             g_usleep(2000);
     }

@@ -74,6 +74,24 @@ static void test_storm(void)
     host_free(h);
 }
 
+/* No collector, no rule: it waits for the host to speak, and does not ask itself all the time what to do. */
+static void test_no_work(void)
+{
+    struct host *h;
+    double cpu;
+
+    if (!may_run())
+        return;
+    h = host_at_pty("collect=none\ncpu=1000\n");
+    welcome(h, 1000);
+    cpu = cpu_s(h->agent);
+    g_assert_false(hear(h, VTA_HINTS, SECONDS));
+    cpu = (cpu_s(h->agent) - cpu) / SECONDS;
+    g_test_message("%.3f %% of a core", cpu * 100);
+    g_assert_cmpfloat(cpu, <, 0.05);
+    host_free(h);
+}
+
 /* --- what it says ----------------------------------------------------------------------------------- */
 
 /* Not a word more than it has credits for, and none while it is muted. */
@@ -274,6 +292,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     g_test_add_func("/agent-guest/cost", test_cost);
     g_test_add_func("/agent-guest/storm", test_storm);
+    g_test_add_func("/agent-guest/no-work", test_no_work);
     g_test_add_func("/agent-guest/credits", test_credits);
     g_test_add_func("/agent-guest/new-host", test_new_host);
     g_test_add_func("/agent-guest/no-port", test_no_port);

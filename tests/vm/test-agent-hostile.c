@@ -103,9 +103,9 @@ static bool hear(struct liar *l, enum vta_type type, double timeout)
         while (vta_next(&l->in, &l->f))
             if (l->f.h.type == type)
                 return true;
-        n = recv(l->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+        n = recv(l->fd, bytes, MIN(sizeof(bytes), vta_room(&l->in)), MSG_DONTWAIT);
         if (n > 0)
-            vta_feed(&l->in, bytes, (size_t)n);
+            g_assert_cmpuint(vta_feed(&l->in, bytes, (size_t)n), ==, n);
         else
             lab_sleep(0.02);
     }
