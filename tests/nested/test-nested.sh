@@ -62,4 +62,4 @@ done
 [ ${#selected[@]} -gt 0 ] || die "there is no test to run: run make"
 options=()
 [ -z "${LAB_KERNEL:-}" ] || options=(-k "$LAB_KERNEL")
-"$(dirname "$0")/run-l1" -t $LIMIT "${options[@]}" "$(dirname "$0")/in-l1" "${selected[@]}" 2>&1 | relay
+"$(dirname "$0")/run-l1" -p 1 -t $LIMIT "${options[@]}" "$(dirname "$0")/in-l1" "${selected[@]}" 2>&1 | relay
