@@ -147,7 +147,8 @@ static void add_totals(const struct peers_run *run, JsonObject *o)
     look_changes(run->looks, &changes, &back);
     json_object_set_double_member(o, "seconds", last->t - first->t);
     json_object_set_double_member(o, "share_mean", mean_share(run));
-    json_object_set_double_member(o, "ops_per_s", (double)(last->ops - first->ops) / (last->t - first->t));
+    json_object_set_double_member(o, "ops_per_s", last->t > first->t ? (double)(last->ops - first->ops) /
+                                                                       (last->t - first->t) : 0);
     json_object_set_double_member(o, "spin_s", spin_median(run));
     json_object_set_int_member(o, "moved_bytes", (gint64)last->moved);
     json_object_set_int_member(o, "moved_before_ready", (gint64)run->moved_at_start);
