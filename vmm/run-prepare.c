@@ -7,8 +7,9 @@
  * one.
  *
  * Small pages. To make a 4 KiB page by touching it costs three times as much as by write(2), which
- * neither takes a fault nor clears the page. So a short run into files of small pages that has to
- * make its memory does that by writing, in the window; a long one would hold up writers for too long.
+ * neither takes a fault nor clears the page. So what goes into a file of small pages where there is none is
+ * written, in the window. A long run would hold up writers for too long with that: its pages are allocated before,
+ * by fallocate(2), which does not clear them either. It costs a second pass over them, so a short one does without.
  *
  * Holes. Parts of the source that were never written are not copied: they are holes in the
  * destination as well. A spare slot has stale contents all over, so it only takes granules without
@@ -26,7 +27,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define WRITE_MOST (1u << 20)           /* bytes of a run whose memory is made while it is held */
+#define WRITE_MOST (1u << 20)           /* bytes of a run whose pages are allocated while it is held */
 
 /* --- pieces ------------------------------------------------------------------------------------- */
 
@@ -243,12 +244,23 @@ static int clear_stale(struct run *r)
     return 0;
 }
 
-/* Is the destination's memory to be made by writing to its file? */
+/* Is the destination to be filled by writing to its file? */
 static bool to_be_written(const struct run *r, const struct piece *q)
 {
-    if (r->length > WRITE_MOST || r->b->page_size != SMALL_PAGE || !r->b->small[r->to])
+    if (r->b->page_size != SMALL_PAGE || !r->b->small[r->to])
         return false;
     return !q->spare || count_data(r->b, r->to, q->to, q->length) != EVERYTHING;
+}
+
+/* Pages in a file of small ones, without contents: until they are written, who maps or reads them sees zeros. */
+static int allocate(const struct run *r, const struct copy_part *d)
+{
+    const uint64_t to = r->b->base[r->to] + (uint64_t)(d->to - r->b->view[r->to]);
+
+    while (fallocate(r->b->file[r->to], FALLOC_FL_KEEP_SIZE, (off_t)to, (off_t)d->length))
+        if (errno != EINTR)
+            return -errno;
+    return 0;
 }
 
 /* Not each spare slot has all its memory: pages may have been discarded before it became one. */
@@ -274,6 +286,8 @@ static int populate_piece(struct run *r, uint32_t p, uint32_t first, uint32_t en
             rc = fault_at(FAULT_POPULATE_DEST);
         if (!rc && !there && !q->write)
             rc = advise(d->to, d->length, MADV_POPULATE_WRITE);
+        if (!rc && q->write && r->length > WRITE_MOST)
+            rc = allocate(r, d);
         d->cached = !there;
     }
     return rc;

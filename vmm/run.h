@@ -26,7 +26,7 @@ struct piece {
     bool spare;                 /* the destination has memory, with stale contents */
     bool whole;                 /* the source has no hole */
     bool mapped;                /* ... and all of it is mapped in the view */
-    bool write;                 /* the destination has no memory: the copy makes it, see run.c */
+    bool write;                 /* the destination has no memory: it is written, see run-prepare.c */
 };
 
 struct run {
