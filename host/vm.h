@@ -176,6 +176,7 @@ struct vm {
     double clock;               /* seconds since attach */
     gint64 last_us;             /* monotonic time of the last round */
     double move_cost_s;         /* CPU seconds per granule, running mean */
+    double move_wait_s;         /* how long QEMU's part takes for one, running mean; 0: none was moved yet */
     struct {
         guint32 dram, all;
     } window[HIT_WINDOW];

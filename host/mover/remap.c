@@ -2,6 +2,9 @@
 /*
  * Mover "remap": QEMU's part maps another file at the granule's address; see vmm/mover.c. This side
  * sends lists and keeps the ledger in step with the answers.
+ *
+ * A message has as many granules as were moved in a part of the time an answer may take: where moving is slow
+ * (an emulated host, a low rate, large granules), the same number would look like a QEMU that hangs.
  */
 #include "host/mover/mover.h"
 #include "host/daemon.h"
@@ -10,7 +13,9 @@
 #include <math.h>
 #include <string.h>
 
-#define BATCH 64                /* granules per message: what may be under way when we die */
+#define BATCH       64          /* granules per message: what may be under way when we die */
+#define BATCH_FIRST 8           /* as long as it is not known how long one takes */
+#define BATCH_S     (LINK_MS / 1000.0 / 8)      /* seconds that a message's moves should take */
 
 static void note_failure(struct vm *vm, const struct vt_move_one *asked,
                          const struct vt_move_one *m)
@@ -57,11 +62,25 @@ static bool matches(const struct vm *vm, const struct vt_move_one *asked,
     return true;
 }
 
+/* Longer than before is believed at once, shorter by and by. */
+static void note_wait(struct vm *vm, double each_s)
+{
+    vm->move_wait_s = MAX(each_s, vm->move_wait_s + 0.25 * (each_s - vm->move_wait_s));
+}
+
+static guint32 batch_size(const struct vm *vm)
+{
+    if (!vm->move_wait_s)
+        return BATCH_FIRST;
+    return (guint32)CLAMP(BATCH_S / vm->move_wait_s, 1, BATCH);
+}
+
 /* `coming`: granules that later batches of the list bring to dram, into what is spare there. */
 static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, guint32 coming, bool fresh,
                       struct vt_err *err)
 {
     struct vt_move_list *m = &vm->out.move;
+    gint64 start_us = g_get_monotonic_time();
     int rc;
 
     wire_start(&vm->out, VT_MOVE, ++vm->seq, sizeof(*m) + n * sizeof(m->move[0]));
@@ -87,8 +106,10 @@ static int send_batch(struct vm *vm, struct vt_move_one *moves, guint32 n, guint
     memcpy(vm->stats.spare_bytes, m->spare, sizeof(m->spare));
     vm->stats.pages += m->pages;
     /* A mean over granules, not batches: a single one's message and locks cost as much as many's. */
-    if (!fresh && n)
+    if (!fresh && n) {
         vm->move_cost_s += (1 - pow(0.95, n)) * ((double)m->cpu_ns / 1e9 / n - vm->move_cost_s);
+        note_wait(vm, (double)(g_get_monotonic_time() - start_us) / 1e6 / n);
+    }
     return 0;
 }
 
@@ -104,12 +125,12 @@ static guint32 count_promotions(const struct vt_move_one *moves, guint32 n)
 static int carry_out(struct vm *vm, struct vt_move_one *moves, guint32 n, bool fresh,
                      struct vt_err *err)
 {
-    const guint32 most = fresh ? wire_room(sizeof(struct vt_move_list), sizeof(*moves)) : BATCH;
+    const guint32 room = wire_room(sizeof(struct vt_move_list), sizeof(*moves));
     guint32 coming = count_promotions(moves, n);
     int rc = 0;
 
     for (guint32 done = 0, now; !rc && done < n; done += now) {
-        now = MIN(n - done, most);
+        now = MIN(n - done, fresh ? room : batch_size(vm));
         coming -= count_promotions(moves + done, now);
         rc = send_batch(vm, moves + done, now, coming, fresh, err);
     }
