@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * A guest that writes all of its memory is migrated live, under KVM's dirty logging, to a QEMU that is tiered as well,
- * while its memory goes to and fro between the nodes: nothing is lost.
+ * while its memory goes to and fro between the nodes and our own dirty log is read, by either route: nothing is lost.
  */
 #include "nested.h"
 
@@ -29,7 +29,17 @@ static void limit(struct vm *vm, const char *bytes_per_s)
                            bytes_per_s));
 }
 
-static void migrate(struct rig *rig, struct vm *to)
+/* What was written since it was last asked: the first time switches our own log on. */
+static void read_log(struct rig *rig, const char *route)
+{
+    g_autoptr(JsonObject) log = ask(rig->vm->qmp, "x-vmtier-query",
+                                    "{\"what\":\"dirty\",\"block\":\"ram0\",\"offset\":0,\"length\":67108864}");
+    g_autoptr(JsonObject) query = rig_query(rig);
+
+    g_assert_cmpstr(json_text(query, "dirty.route"), ==, route);
+}
+
+static void migrate(struct rig *rig, struct vm *to, const char *route)
 {
     unsigned moves = 0;
 
@@ -40,6 +50,7 @@ static void migrate(struct rig *rig, struct vm *to)
         g_autoptr(JsonObject) done = nested_move(rig, tier);
 
         g_assert_cmpint(json_int(done, "failed"), ==, 0);
+        read_log(rig, route);
     }
     limit(rig->vm, "1000000000");
     g_assert_true(lab_wait(has_ended, rig->vm, TIMEOUT));
@@ -48,16 +59,19 @@ static void migrate(struct rig *rig, struct vm *to)
                    "ram.dirty-sync-count"), migrate_int(rig->vm, "ram.transferred"));
 }
 
-static void test_live(void)
+static void test_live(gconstpointer route)
 {
     static const char *const incoming[] = { "-incoming", "defer", NULL };
+
+    g_setenv("VMTIER_TEST_DIRTY", route, TRUE);
     g_autoptr(Rig) rig = nested_rom("live", config, (struct vm_options){ 0 });
     g_autoptr(Vm) to = nested_rom_vm(rig, "to", (struct vm_options){ .extra = incoming });
     gint64 before;
 
+    read_log(rig, route);
     nested_count(rig->vm);
     before = rig_daemon_int(rig, "moves.pages");
-    migrate(rig, to);
+    migrate(rig, to, route);
     g_assert_cmpint(rig_daemon_int(rig, "moves.pages") - before, >=, NESTED_COUNTED);
     nested_check_counters(to);
 }
@@ -65,6 +79,7 @@ static void test_live(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/nested/migrate/live", test_live);
+    g_test_add_data_func("/nested/migrate/kvm", "kvm", test_live);
+    g_test_add_data_func("/nested/migrate/qemu", "qemu", test_live);
     return nested_run();
 }
