@@ -182,7 +182,7 @@ $(BUILD)/tests/libvirt/test-%: $(BUILD)/obj/tests/libvirt/test-%.o $(call obj,$(
 	@mkdir -p $(@D)
 	$(Q)$(LINK)
 
-$(BUILD)/tests/nested/test-%: $(BUILD)/obj/tests/nested/test-%.o $(call obj,$(NESTED_LIB_SRC)) $(LAB_LIB) $(HOST_LIB)
+$(BUILD)/tests/nested/test-%: $(BUILD)/obj/tests/nested/test-%.o $(call obj,$(NESTED_LIB_SRC) $(LIBVIRT_LIB_SRC)) $(LAB_LIB) $(HOST_LIB)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK)

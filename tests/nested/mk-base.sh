@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Build what stays the same of L1's initramfs, $BUILD/nested/base.cpio: busybox, bash, the system's QEMU
-# with its firmware, all their libraries, and KVM's modules, taken from the kernel that
+# with its firmware, libvirtd if it is installed, all their libraries, and KVM's modules, taken from the kernel that
 # tests/vm/fetch-kernel.sh left behind. What is built here is added at each boot (run-l1).
 #
 # It is not compressed, as unpacking takes an emulated machine longer than reading. Nothing is done if it
@@ -18,6 +18,8 @@ MODULES='kvm_amd'
 FIRMWARE='bios-256k.bin bios-microvm.bin linuxboot_dma.bin pvh.bin multiboot_dma.bin kvmvapic.bin'
 # Taken along where they are installed.
 EXTRA='numactl migratepages numastat strace gdb'
+# What tests/libvirt/ns-init.sh wants, beyond busybox.
+LIBVIRT='libvirtd virsh unshare mount setpriv cp'
 
 # shellcheck source=tests/nested/tree.sh
 . "$HERE/tree.sh"
@@ -80,6 +82,25 @@ add_programs() {
     done
 }
 
+# libvirtd with the one driver that is wanted here, its schemas, and the user that it starts QEMU as.
+add_libvirt() {
+    local program file
+
+    command -v libvirtd >/dev/null || return 0
+    for program in $LIBVIRT; do
+        program=$(command -v "$program")
+        add_program "$program"
+    done
+    for file in /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so; do
+        add_program "$file"
+    done
+    mkdir -p "$root"/usr/share/libvirt "$root"/var/{lib,log,cache}/libvirt
+    cp -rL /usr/share/libvirt/{cpu_map,schemas} "$root/usr/share/libvirt"
+    mkdir -p "$root/etc/libvirt/qemu/networks/autostart"
+    grep "^libvirt-qemu:" /etc/passwd >>"$root/etc/passwd"
+    grep -E '^(root|kvm|libvirt-qemu|libvirt):' /etc/group >"$root/etc/group"
+}
+
 need
 if up_to_date; then
     exit 0
@@ -94,6 +115,7 @@ mkdir -p "$root"/{dev,proc,sys,etc,tmp,run,top,out,var}
 echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
 add_programs
 add_qemu
+add_libvirt
 add_modules
 install -m 755 "$HERE/init" "$root/init"
 pack >"$tmp/cpio"

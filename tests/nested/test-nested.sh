@@ -60,6 +60,8 @@ for program in "$BUILD"/tests/nested/test-*; do
     fi
 done
 [ ${#selected[@]} -gt 0 ] || die "there is no test to run: run make"
+# For libvirt's.
+files=(tests/libvirt/ns-init.sh libvirt-hooks/50-vmtier)
 options=()
 [ -z "${LAB_KERNEL:-}" ] || options=(-k "$LAB_KERNEL")
-"$(dirname "$0")/run-l1" -p 1 -t $LIMIT "${options[@]}" "$(dirname "$0")/in-l1" "${selected[@]}" 2>&1 | relay
+"$(dirname "$0")/run-l1" -p 1 -t $LIMIT "${options[@]}" "$(dirname "$0")/in-l1" "${selected[@]}" "${files[@]}" 2>&1 | relay
