@@ -93,8 +93,8 @@ static void arrange(struct peers_run *run)
 }
 
 /*
- * While node 0 is filled nothing may be demoted. kswapd gives a node up of which it could reclaim nothing sixteen times,
- * until something is reclaimed there: so a little of the guest is, by hand, for who is to be measured with it.
+ * While node 0 is filled nothing may be demoted. kswapd gives a node up of which it could reclaim nothing sixteen
+ * times, until something is reclaimed there: so a little of the guest is, by hand, for who is to be measured with it.
  */
 static void revive_node(void)
 {
