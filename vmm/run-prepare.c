@@ -255,7 +255,7 @@ static bool to_be_written(const struct run *r, const struct piece *q)
 /* Pages in a file of small ones, without contents: until they are written, who maps or reads them sees zeros. */
 static int allocate(const struct run *r, const struct copy_part *d)
 {
-    const uint64_t to = r->b->base[r->to] + (uint64_t)(d->to - r->b->view[r->to]);
+    const uint64_t to = run_file_offset(r, d);
 
     while (fallocate(r->b->file[r->to], FALLOC_FL_KEEP_SIZE, (off_t)to, (off_t)d->length))
         if (errno != EINTR)

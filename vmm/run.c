@@ -247,7 +247,7 @@ static int protect(const struct run *r)
 
 static int write_part(const struct run *r, const struct copy_part *d)
 {
-    const uint64_t to = r->b->base[r->to] + (uint64_t)(d->to - r->b->view[r->to]);
+    const uint64_t to = run_file_offset(r, d);
 
     if (fault_at(FAULT_WRITE))
         return -errno;

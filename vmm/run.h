@@ -50,6 +50,12 @@ struct run {
     } data_at[RUN_EXTENTS];
 };
 
+/* Where in its file the destination of a part is, which is told as an address in the view. */
+static inline uint64_t run_file_offset(const struct run *r, const struct copy_part *d)
+{
+    return r->b->base[r->to] + (uint64_t)(d->to - r->b->view[r->to]);
+}
+
 /* A run of granules from `first` on, which is large, begins with this. */
 static inline void run_start(struct run *r, struct ram_block *b, uint32_t first, unsigned to)
 {
