@@ -102,6 +102,14 @@ void nested_wait_rounds(struct rig *rig, gint64 n)
     g_assert_true(rig_reaches(rig, "rounds", rig_daemon_int(rig, "rounds") + n, TIMEOUT));
 }
 
+JsonObject *nested_dirty_log(struct rig *rig, uint64_t length)
+{
+    g_autofree char *args = g_strdup_printf(
+        "{\"what\":\"dirty\",\"block\":\"ram0\",\"offset\":0,\"length\":%" PRIu64 "}", length);
+
+    return ask(rig->vm->qmp, "x-vmtier-query", args);
+}
+
 /* --- where pages are ---------------------------------------------------------------------------- */
 
 void nested_add_line(const char *line, struct nested_pages *pages)

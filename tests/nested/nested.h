@@ -27,6 +27,8 @@ JsonObject *nested_move(struct rig *rig, const char *tier);
 /* Only these, objects as JSON with commas between; asserts that none failed. */
 void nested_move_ranges(struct rig *rig, const char *tier, const char *ranges);
 void nested_wait_rounds(struct rig *rig, gint64 n);
+/* What was written to "vm"'s first `length` bytes since it was last asked: the first time switches our own log on. */
+JsonObject *nested_dirty_log(struct rig *rig, uint64_t length);
 
 /* Pages of a VM's RAM on each node. */
 struct nested_pages {

@@ -23,9 +23,7 @@ struct log {
 
 static void read_log(struct rig *rig, struct log *log)
 {
-    g_autofree char *args = g_strdup_printf(
-        "{\"what\":\"dirty\",\"block\":\"ram0\",\"offset\":0,\"length\":%" PRIu64 "}", (uint64_t)RAM);
-    g_autoptr(JsonObject) answer = ask(rig->vm->qmp, "x-vmtier-query", args);
+    g_autoptr(JsonObject) answer = nested_dirty_log(rig, RAM);
     const char *bitmap = json_text(answer, "bitmap");
 
     g_assert_cmpuint(strlen(bitmap), ==, PAGES / 4);

@@ -29,11 +29,9 @@ static void limit(struct vm *vm, const char *bytes_per_s)
                            bytes_per_s));
 }
 
-/* What was written since it was last asked: the first time switches our own log on. */
 static void read_log(struct rig *rig, const char *route)
 {
-    g_autoptr(JsonObject) log = ask(rig->vm->qmp, "x-vmtier-query",
-                                    "{\"what\":\"dirty\",\"block\":\"ram0\",\"offset\":0,\"length\":67108864}");
+    g_autoptr(JsonObject) log = nested_dirty_log(rig, 64 * MIB);
     g_autoptr(JsonObject) query = rig_query(rig);
 
     g_assert_cmpstr(json_text(query, "dirty.route"), ==, route);
