@@ -3,6 +3,33 @@
 #include "host/perf/ring.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static gsize page_bytes(void)
+{
+    return (gsize)sysconf(_SC_PAGESIZE);
+}
+
+bool ring_map(struct ring *ring, int fd, guint pages)
+{
+    const gsize bytes = pages * page_bytes();
+    void *page = mmap(NULL, page_bytes() + bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (page == MAP_FAILED)
+        return false;
+    ring->page = page;
+    ring->data = (guint8 *)page + page_bytes();
+    ring->size = bytes;
+    return true;
+}
+
+void ring_unmap(struct ring *ring)
+{
+    if (ring->page)
+        munmap(ring->page, page_bytes() + ring->size);
+    ring->page = NULL;
+}
 
 /* `n` bytes that begin `at` bytes after the ring's first; in one piece, in the ring or in `whole`. */
 static const guint8 *piece(const struct ring *ring, guint64 at, guint64 n)

@@ -18,8 +18,14 @@ struct ring {
     struct perf_event_mmap_page *page;
     const guint8 *data;
     guint64 size;               /* a power of two */
-    guint8 *whole;              /* room for the longest record, 64 KiB */
+    guint8 *whole;              /* room for the longest record; the caller's */
 };
+
+#define RING_RECORD_MOST (G_MAXUINT16 + 1u)
+
+/* The ring of an event, `pages` large, a power of two. False: errno tells. */
+bool ring_map(struct ring *ring, int fd, guint pages);
+void ring_unmap(struct ring *ring);     /* one that is not mapped is left as it is */
 
 typedef void (*ring_take)(const struct perf_sample *sample, gpointer opaque);
 

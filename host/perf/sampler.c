@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,8 +20,6 @@ struct tap {                    /* an event that is open */
     int fd;
     pid_t tid;                  /* of CPUs: -1 */
     struct ring ring;
-    void *mapping;
-    size_t mapped;
 };
 
 struct sampler {
@@ -127,18 +124,11 @@ static int no_event(const struct sampler *s, int e, struct vt_err *err)
 
 static int map_ring(struct sampler *s, struct tap *tap, struct vt_err *err)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-
-    tap->mapped = (RING_PAGES + 1) * page;
-    tap->mapping = mmap(NULL, tap->mapped, PROT_READ | PROT_WRITE, MAP_SHARED, tap->fd, 0);
-    if (tap->mapping == MAP_FAILED)
-        return vt_fail(err, errno, "ring of %s: mmap of %zu bytes: %s: raise kernel.perf_event_mlock_kb, or give "
-                       "vmtierd CAP_IPC_LOCK", s->event.text, tap->mapped, g_strerror(errno));
-    tap->ring = (struct ring){
-        .page = tap->mapping, .data = (guint8 *)tap->mapping + page, .size = RING_PAGES * page,
-        .whole = s->whole,
-    };
-    return 0;
+    tap->ring.whole = s->whole;
+    if (ring_map(&tap->ring, tap->fd, RING_PAGES))
+        return 0;
+    return vt_fail(err, errno, "ring of %s: mmap of %u pages: %s: raise kernel.perf_event_mlock_kb, or give "
+                   "vmtierd CAP_IPC_LOCK", s->event.text, RING_PAGES + 1, g_strerror(errno));
 }
 
 /* Of a thread, or (-1) of a CPU. */
@@ -159,9 +149,9 @@ static int add_tap(struct sampler *s, pid_t tid, int cpu, struct vt_err *err)
     return rc;
 }
 
-static void close_tap(const struct tap *tap)
+static void close_tap(struct tap *tap)
 {
-    munmap(tap->mapping, tap->mapped);
+    ring_unmap(&tap->ring);
     close(tap->fd);
 }
 
@@ -229,7 +219,7 @@ struct sampler *sampler_new(const struct event *event, pid_t pid, double rate, s
     s->want = rate;
     s->period = event->period;
     s->taps = g_array_new(FALSE, FALSE, sizeof(struct tap));
-    s->whole = g_malloc(G_MAXUINT16 + 1u);
+    s->whole = g_malloc(RING_RECORD_MOST);
     s->paced_s = s->looked_s = now_s();
     rc = update_threads(s, err);
     if (rc == -EINVAL && event->space == EVENT_IBS)

@@ -188,9 +188,39 @@ static int choose_operations(const struct damon *d, const char *context, struct 
                    "CONFIG_DAMON_VADDR", all ? all : "");
 }
 
+static guint32 count_pieces(const struct damon_target *t)
+{
+    guint32 n = 0;
+
+    for (guint32 i = 0; i < t->n; i++)
+        n += (guint32)((t->range[i].end - t->range[i].start + t->piece - 1) / t->piece);
+    return n;
+}
+
+static int put_region(const struct damon *d, const char *context, guint32 i, guint64 start, guint64 end,
+                      struct vt_err *err)
+{
+    g_autofree char *region = g_strdup_printf("%s/targets/0/regions/%u", context, i);
+    int rc = put_number(d, err, start, region, "start");
+
+    return rc ? rc : put_number(d, err, end, region, "end");
+}
+
+static int put_regions(const struct damon *d, const char *context, const struct damon_target *t, struct vt_err *err)
+{
+    int rc = put_number(d, err, count_pieces(t), context, "targets/0/regions/nr_regions");
+    guint32 n = 0;
+
+    for (const struct damon_range *r = t->range; r < t->range + t->n; r++)
+        for (guint64 at = r->start; !rc && at < r->end; at += t->piece)
+            rc = put_region(d, context, n++, at, MIN(at + t->piece, r->end), err);
+    return rc;
+}
+
 static int set_attrs(const struct damon *d, const char *context, const struct damon_target *t,
                      const struct damon_attrs *attrs, struct vt_err *err)
 {
+    const guint32 least = MAX(count_pieces(t), 10u);
     const struct {
         const char *key;
         guint64 value;
@@ -198,24 +228,16 @@ static int set_attrs(const struct damon *d, const char *context, const struct da
         { "monitoring_attrs/intervals/sample_us", attrs->sample_us },
         { "monitoring_attrs/intervals/aggr_us", attrs->aggr_us },
         { "monitoring_attrs/intervals/update_us", 1000000 },
-        { "monitoring_attrs/nr_regions/min", MAX(t->n, 10u) },
-        { "monitoring_attrs/nr_regions/max", MAX(t->regions_most, MAX(t->n, 10u) + 1) },
+        { "monitoring_attrs/nr_regions/min", least },
+        { "monitoring_attrs/nr_regions/max", MAX(t->regions_most, least + 1) },
         { "targets/nr_targets", 1 },
         { "targets/0/pid_target", t->pid },
-        { "targets/0/regions/nr_regions", t->n },
     };
     int rc = 0;
 
     for (gsize i = 0; !rc && i < G_N_ELEMENTS(keys); i++)
         rc = put_number(d, err, keys[i].value, context, keys[i].key);
-    for (guint32 i = 0; !rc && i < t->n; i++) {
-        g_autofree char *region = g_strdup_printf("%s/targets/0/regions/%u", context, i);
-
-        rc = put_number(d, err, t->range[i].start, region, "start");
-        if (!rc)
-            rc = put_number(d, err, t->range[i].end, region, "end");
-    }
-    return rc;
+    return rc ? rc : put_regions(d, context, t, err);
 }
 
 /* A scheme that does nothing, with every region there is: so all are "tried", and told. */

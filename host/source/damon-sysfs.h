@@ -26,6 +26,7 @@ struct damon_range {
 struct damon_target {
     guint32 pid, n;
     struct damon_range range[VT_BLOCKS];    /* ascending */
+    guint64 piece;              /* bytes, of a region to begin with; larger ones are not made */
     guint32 regions_most;
 };
 

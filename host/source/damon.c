@@ -5,20 +5,24 @@
  * of an interval's looks that page had been used. How many regions there may be follows from the budget.
  *
  * A region's looks are shared out among its granules: those of a large region know little, as they should.
+ * So the regions are cut at granules from the beginning, as far as the budget goes, and are not joined to larger ones.
  *
  * The kernel only changes which processes are monitored while none is, so all VMs that want it are set up
- * anew when one comes or goes. Asking for results blocks until an interval ends, so a thread of each VM
- * asks and leaves them for its round. All of damon-sysfs.c is under one lock, as is the list of users.
+ * anew when one comes or goes. All of damon-sysfs.c is under one lock, as is the list of users.
+ *
+ * Results come by the kernel thread's tracepoint (damon-trace.c). Where that cannot be had, a thread of each VM asks
+ * sysfs, which blocks until an interval ends, and leaves them for its round.
  */
 #include "host/source/damon.h"
+#include "common/clock.h"
 #include "host/daemon.h"
 #include "host/source/damon-sysfs.h"
+#include "host/source/damon-trace.h"
 #include "host/source/source.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SAMPLE_US  20000
@@ -26,6 +30,8 @@
 #define CHECKS     (AGGR_US / SAMPLE_US)
 #define ASK_S      1            /* between two times that results are asked for */
 #define CHECK_US   1.0          /* CPU that is reckoned with per look, for the number of regions */
+#define CUTS_MOST  512          /* regions to begin with: each is a directory */
+#define SILENT_S   10           /* without an interval's end: is the kernel's thread still there? */
 
 struct region {
     guint64 start, end;
@@ -34,19 +40,25 @@ struct region {
 
 struct user {
     struct damon_target target;
-    GThread *thread;
+    gint setting;               /* of `settings`, that the next two are for */
+    guint32 kdamond;
+    struct damon_trace *trace;  /* or NULL */
+    gint64 heard_us;            /* when a region came by it */
+    guint64 found;              /* looks that found use, in this round */
+    guint64 kdamond_ns;         /* that the kernel's thread had used */
+    GThread *thread;            /* that asks; NULL: there has been a trace so far */
     GMutex lock;                /* of what follows */
     GCond wake;
     bool stopping;
     GArray *regions;            /* of struct region; what came last, or NULL */
     guint64 cpu_ns;             /* the thread's, since it was counted */
     struct vt_err err;          /* code 0: none */
-    guint64 kdamond_ns;         /* the worker's: what the kernel's thread had used */
 };
 
 static GMutex all_lock;
 static GPtrArray *users;        /* of struct user, by slot */
 static struct damon damon = { .root = DAMON_SYSFS };
+static gint settings;                   /* how often slots were made; atomic */
 
 void damon_set_paths(const char *root, const char *record)
 {
@@ -56,14 +68,6 @@ void damon_set_paths(const char *root, const char *record)
 }
 
 /* --- the thread --------------------------------------------------------------------------------- */
-
-static guint64 thread_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (guint64)t.tv_sec * 1000000000 + (guint64)t.tv_nsec;
-}
 
 static void take_region(guint64 start, guint64 end, guint32 accesses, gpointer opaque)
 {
@@ -108,14 +112,14 @@ static gpointer run(gpointer data)
     g_mutex_lock(&u->lock);
     while (!u->stopping) {
         GArray *regions = g_array_new(FALSE, FALSE, sizeof(struct region));
-        guint64 start = thread_ns();
+        guint64 start = cpu_ns();
         struct vt_err err = { 0 };
         int rc;
 
         g_mutex_unlock(&u->lock);
         rc = ask(u, regions, &err);
         g_mutex_lock(&u->lock);
-        leave(u, regions, rc, &err, thread_ns() - start);
+        leave(u, regions, rc, &err, cpu_ns() - start);
         if (!u->stopping)
             g_cond_wait_until(&u->wake, &u->lock, g_get_monotonic_time() + ASK_S * G_USEC_PER_SEC);
     }
@@ -134,6 +138,7 @@ static int apply(struct vt_err *err)
 
     for (guint i = 0; i < n; i++)
         targets[i] = ((struct user *)g_ptr_array_index(users, i))->target;
+    g_atomic_int_inc(&settings);
     return damon_apply(&damon, targets, n, &attrs, err);
 }
 
@@ -147,13 +152,19 @@ static gint by_start(gconstpointer a, gconstpointer b)
 static void aim(const struct vm *vm, struct damon_target *t)
 {
     double looks = 1e6 / SAMPLE_US, per_s = vm->config.probe_budget_us * (1000.0 / ROUND_MS);
+    const guint64 granule = vm->config.granule;
+    guint64 granules = 0, cuts;
 
     *t = (struct damon_target){ .pid = vm->pid };
     for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-        if (b->present && b->host)
+        if (b->present && b->host) {
             t->range[t->n++] = (struct damon_range){ b->host, b->host + b->length };
+            granules += b->count;
+        }
     qsort(t->range, t->n, sizeof(t->range[0]), by_start);
     t->regions_most = (guint32)CLAMP(per_s / looks / CHECK_US, 20, 10000);
+    cuts = MIN(t->regions_most / 2, CUTS_MOST);
+    t->piece = (granules + cuts - 1) / cuts * granule;
 }
 
 /* Beside the control socket, so that daemons with other sockets do not take each other's. */
@@ -194,6 +205,7 @@ static bool available(const struct vm *vm, char *reason)
 
 static void user_free(struct user *u)
 {
+    damon_trace_free(u->trace);
     g_clear_pointer(&u->regions, g_array_unref);
     g_mutex_clear(&u->lock);
     g_cond_clear(&u->wake);
@@ -231,7 +243,6 @@ static int start(struct vm *vm, struct vt_err *err)
         return rc;
     }
     vm->source_state[SRC_DAMON] = u;
-    u->thread = g_thread_new("damon", run, u);
     return 0;
 }
 
@@ -243,7 +254,8 @@ static void stop(struct vm *vm)
     u->stopping = true;
     g_cond_signal(&u->wake);
     g_mutex_unlock(&u->lock);
-    g_thread_join(u->thread);
+    if (u->thread)
+        g_thread_join(u->thread);
     leave_list(u);
     user_free(u);
 }
@@ -251,68 +263,110 @@ static void stop(struct vm *vm)
 /* --- a round ------------------------------------------------------------------------------------ */
 
 /* One region: its looks, shared out by bytes. */
-static void observe(struct vm *vm, const struct region *r)
+static void observe(guint64 start, guint64 end, guint32 accesses, gpointer opaque)
 {
     const double looked_s = AGGR_US / 1e6;      /* a look stands for the time to the next one */
+    struct vm *vm = opaque;
+    struct user *u = vm->source_state[SRC_DAMON];
     struct vm_place place;
 
-    for (guint64 at = r->start; at < r->end; at += place.left) {
+    u->found += accesses;
+    u->heard_us = g_get_monotonic_time();
+    for (guint64 at = start; at < end; at += place.left) {
         if (!vm_place_of_hva(vm, at, &place))
             return;
-        place.left = MIN(place.left, r->end - at);
-        double share = (double)place.left / (double)(r->end - r->start);
+        place.left = MIN(place.left, end - at);
+        double share = (double)place.left / (double)(end - start);
 
-        source_observe(vm, SRC_DAMON, place.granule, MIN(r->accesses, CHECKS) * share, looked_s * share);
+        source_observe(vm, SRC_DAMON, place.granule, MIN(accesses, CHECKS) * share, looked_s * share);
     }
 }
 
 /* The kernel's thread is ours to pay. */
 static void count_kdamond(struct vm *vm, struct user *u)
 {
-    g_autofree char *path = NULL, *text = NULL;
-    guint32 pid = 0;
-    guint64 ns = 0;
-    guint slot;
+    g_autofree char *path = g_strdup_printf("/proc/%u/schedstat", u->kdamond), *text = NULL;
+    guint64 ns;
 
-    if (!g_mutex_trylock(&all_lock))        /* somebody waits for an interval's end */
-        return;
-    if (g_ptr_array_find(users, u, &slot) && slot < damon.slots)
-        pid = damon_thread(&damon, slot);
-    g_mutex_unlock(&all_lock);
-    path = g_strdup_printf("/proc/%u/schedstat", pid);
-    if (!pid || !g_file_get_contents(path, &text, NULL, NULL))
+    if (!u->kdamond || !g_file_get_contents(path, &text, NULL, NULL))
         return;
     ns = g_ascii_strtoull(text, NULL, 10);
     source_count(vm, SRC_DAMON, 0, ns > u->kdamond_ns ? ns - u->kdamond_ns : 0, 0);
     u->kdamond_ns = ns;
 }
 
-static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
+/* Slots have been made, ours among them: by another kernel thread now. */
+static void listen_anew(struct vm *vm, struct user *u)
 {
-    struct user *u = vm->source_state[SRC_DAMON];
+    struct vt_err why = { 0 };
+    guint slot;
+
+    if (!g_mutex_trylock(&all_lock))    /* somebody waits for an interval's end */
+        return;
+    u->setting = g_atomic_int_get(&settings);
+    u->kdamond = g_ptr_array_find(users, u, &slot) && slot < damon.slots ? damon_thread(&damon, slot) : 0;
+    g_mutex_unlock(&all_lock);
+    u->kdamond_ns = 0;
+    u->heard_us = g_get_monotonic_time();
+    g_clear_pointer(&u->trace, damon_trace_free);
+    if (!u->thread)
+        u->trace = damon_trace_new(u->kdamond, u->target.regions_most, &why);
+    if (u->trace || u->thread)
+        return;
+    g_info("%s: DAMON is read from sysfs, which is slower: %s", vm->name, why.text);
+    u->thread = g_thread_new("damon", run, u);
+}
+
+/* What sysfs would have said by itself. */
+static int check_silence(const struct user *u, struct vt_err *err)
+{
+    if (g_get_monotonic_time() - u->heard_us < SILENT_S * G_USEC_PER_SEC)
+        return 0;
+    return vt_fail(err, ECANCELED, "the kernel's thread %u has told nothing for %d s: it was ended by somebody else, or "
+                   "could not be started again when another VM came or went", u->kdamond, SILENT_S);
+}
+
+static int take_answers(struct vm *vm, struct user *u, struct vt_err *err)
+{
     g_autoptr(GArray) regions = NULL;
-    guint64 cpu_ns, found = 0;
+    guint64 spent_ns;
     struct vt_err why;
 
-    (void)budget_us;
     g_mutex_lock(&u->lock);
     regions = g_steal_pointer(&u->regions);
-    cpu_ns = u->cpu_ns;
+    spent_ns = u->cpu_ns;
     u->cpu_ns = 0;
     why = u->err;
     g_mutex_unlock(&u->lock);
     for (guint i = 0; regions && i < regions->len; i++) {
         const struct region *r = &g_array_index(regions, struct region, i);
 
-        observe(vm, r);
-        found += r->accesses;
+        observe(r->start, r->end, r->accesses, vm);
     }
-    source_count(vm, SRC_DAMON, found, cpu_ns, 0);
-    if (regions)
-        count_kdamond(vm, u);
+    source_count(vm, SRC_DAMON, 0, spent_ns, 0);
     if (why.code)
         *err = why;
     return why.code ? -why.code : 0;
+}
+
+static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
+{
+    struct user *u = vm->source_state[SRC_DAMON];
+    int rc = 0;
+
+    (void)budget_us;
+    u->found = 0;
+    if (u->setting != g_atomic_int_get(&settings))
+        listen_anew(vm, u);
+    if (u->trace) {
+        damon_trace_read(u->trace, observe, vm);
+        rc = check_silence(u, err);
+    }
+    if (u->thread && !rc)
+        rc = take_answers(vm, u, err);
+    source_count(vm, SRC_DAMON, u->found, 0, 0);
+    count_kdamond(vm, u);
+    return rc;
 }
 
 static bool same_target(const struct damon_target *a, const struct damon_target *b)
@@ -320,7 +374,7 @@ static bool same_target(const struct damon_target *a, const struct damon_target 
     for (guint32 i = 0; i < MIN(a->n, b->n); i++)
         if (a->range[i].start != b->range[i].start || a->range[i].end != b->range[i].end)
             return false;
-    return a->pid == b->pid && a->n == b->n && a->regions_most == b->regions_most;
+    return a->pid == b->pid && a->n == b->n && a->piece == b->piece && a->regions_most == b->regions_most;
 }
 
 /* Only where blocks are matters, not where granules are. */

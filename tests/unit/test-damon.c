@@ -7,6 +7,7 @@
 // link: -Wl,--wrap=heat_add
 #include "host/source/damon.h"
 #include "host/source/damon-sysfs.h"
+#include "host/source/damon-trace.h"
 #include "host/source/source.h"
 #include "tests/unit/heard.h"
 #include "tests/unit/vm-fixture.h"
@@ -14,6 +15,7 @@
 #include <glib/gstdio.h>
 
 #define GRANULE (2ull << 20)
+#define GRANULES 8
 #define HVA     0x7f0000000000ull
 #define SLOTS   2
 
@@ -65,8 +67,6 @@ static void make_slot(struct bed *b, int slot)
         "contexts/0/monitoring_attrs/intervals/update_us", "contexts/0/monitoring_attrs/nr_regions/min",
         "contexts/0/monitoring_attrs/nr_regions/max", "contexts/0/targets/nr_targets",
         "contexts/0/targets/0/pid_target", "contexts/0/targets/0/regions/nr_regions",
-        "contexts/0/targets/0/regions/0/start", "contexts/0/targets/0/regions/0/end",
-        "contexts/0/targets/0/regions/1/start", "contexts/0/targets/0/regions/1/end",
         "contexts/0/schemes/nr_schemes", "contexts/0/schemes/0/action",
         "contexts/0/schemes/0/access_pattern/sz/min", "contexts/0/schemes/0/access_pattern/sz/max",
         "contexts/0/schemes/0/access_pattern/nr_accesses/min",
@@ -79,6 +79,10 @@ static void make_slot(struct bed *b, int slot)
         put(b, "", "kdamonds/%d/%s", slot, files[i]);
     g_snprintf(thread, sizeof(thread), "%d\n", 4194400 + slot);     /* above pid_max: no such thread */
     put(b, thread, "kdamonds/%d/pid", slot);
+    for (int i = 0; i < GRANULES; i++) {
+        put(b, "", "kdamonds/%d/contexts/0/targets/0/regions/%d/start", slot, i);
+        put(b, "", "kdamonds/%d/contexts/0/targets/0/regions/%d/end", slot, i);
+    }
     put(b, "vaddr\nfvaddr\npaddr\n", "kdamonds/%d/contexts/0/avail_operations", slot);
 }
 
@@ -89,7 +93,7 @@ static struct vm *make_vm(struct bed *b, guint32 pid)
 
     vm->pid = pid;
     vm->can_sources = vm->sources = 0;          /* there is no QEMU to tell */
-    vm_resize(vm, 8);
+    vm_resize(vm, GRANULES);
     for (guint i = 0; i < 2; i++) {
         vm->block[i].present = true;
         vm->block[i].host = HVA - i * 0x100000000;
@@ -97,7 +101,7 @@ static struct vm *make_vm(struct bed *b, guint32 pid)
         vm->block[i].count = 4;
         vm->block[i].length = 4 * GRANULE;
     }
-    for (guint32 g = 0; g < 8; g++)
+    for (guint32 g = 0; g < GRANULES; g++)
         ledger_put(&vm->ledger, g, 0);
     vm->config.sources = 1u << SRC_DAMON;
     vm->now.mode = VM_ON;
@@ -204,10 +208,12 @@ static void test_set_up(void)
     assert_file(b, "1", "kdamonds/0/contexts/nr_contexts");
     assert_file(b, "fvaddr", "kdamonds/0/contexts/0/operations");
     assert_file(b, "100", "kdamonds/0/contexts/0/targets/0/pid_target");
-    assert_file(b, "2", "kdamonds/0/contexts/0/targets/0/regions/nr_regions");
+    assert_file(b, "8", "kdamonds/0/contexts/0/targets/0/regions/nr_regions");      /* one each, from the lowest */
     assert_file(b, "139633681760256", "kdamonds/0/contexts/0/targets/0/regions/0/start");
-    assert_file(b, "139633690148864", "kdamonds/0/contexts/0/targets/0/regions/0/end");
-    assert_file(b, "139637976727552", "kdamonds/0/contexts/0/targets/0/regions/1/start");
+    assert_file(b, "139633683857408", "kdamonds/0/contexts/0/targets/0/regions/0/end");
+    assert_file(b, "139633690148864", "kdamonds/0/contexts/0/targets/0/regions/3/end");
+    assert_file(b, "139637976727552", "kdamonds/0/contexts/0/targets/0/regions/4/start");
+    assert_file(b, "10", "kdamonds/0/contexts/0/monitoring_attrs/nr_regions/min");
     assert_file(b, "200", "kdamonds/0/contexts/0/monitoring_attrs/nr_regions/max");
     assert_file(b, "stat", "kdamonds/0/contexts/0/schemes/0/action");
     assert_file(b, "18446744073709551615", "kdamonds/0/contexts/0/schemes/0/access_pattern/sz/max");
@@ -218,6 +224,23 @@ static void test_set_up(void)
     assert_file(b, "off", "kdamonds/0/state");
     assert_file(b, "0", "kdamonds/nr_kdamonds");
     g_assert_false(g_file_test(b->record, G_FILE_TEST_EXISTS));
+    bed_free(b);
+}
+
+/* With less budget than granules the regions are as many granules large as they must be. */
+static void test_coarse(void)
+{
+    struct bed *b = bed_new();
+
+    b->vm[0]->config.probe_budget_us = 100;     /* 20 regions at most, ten to begin with */
+    vm_resize(b->vm[0], 1024);
+    b->vm[0]->block[1].present = false;
+    b->vm[0]->block[0].count = 24;
+    b->vm[0]->block[0].length = 24 * GRANULE - 4096;
+    round_of(b, 0);
+    assert_file(b, "8", "kdamonds/0/contexts/0/targets/0/regions/nr_regions");
+    assert_file(b, "139637995601920", "kdamonds/0/contexts/0/targets/0/regions/3/start");
+    assert_file(b, "139638027055104", "kdamonds/0/contexts/0/targets/0/regions/7/end");
     bed_free(b);
 }
 
@@ -407,7 +430,7 @@ static void test_layout(void)
     b->vm[0]->block[1].present = false;
     b->vm[0]->map_changed = true;
     round_of(b, 0);
-    assert_file(b, "1", "kdamonds/0/contexts/0/targets/0/regions/nr_regions");
+    assert_file(b, "4", "kdamonds/0/contexts/0/targets/0/regions/nr_regions");
     assert_file(b, "139637976727552", "kdamonds/0/contexts/0/targets/0/regions/0/start");
     put(b, "untouched", "kdamonds/0/contexts/0/operations");
     b->vm[0]->map_changed = true;
@@ -416,10 +439,72 @@ static void test_layout(void)
     bed_free(b);
 }
 
+/* --- by tracepoint -------------------------------------------------------------------------------------- */
+
+/* As Linux 6.12 has it. */
+static const char format[] =
+    "name: damon_aggregated\nID: 597\nformat:\n"
+    "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n"
+    "\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n"
+    "\tfield:unsigned long target_id;\toffset:8;\tsize:8;\tsigned:0;\n"
+    "\tfield:unsigned int nr_regions;\toffset:16;\tsize:4;\tsigned:0;\n"
+    "\tfield:unsigned long start;\toffset:24;\tsize:8;\tsigned:0;\n"
+    "\tfield:unsigned long end;\toffset:32;\tsize:8;\tsigned:0;\n"
+    "\tfield:unsigned int nr_accesses;\toffset:40;\tsize:4;\tsigned:0;\n"
+    "\tfield:unsigned int age;\toffset:44;\tsize:4;\tsigned:0;\n";
+
+struct told {
+    guint64 start, end;
+    guint32 accesses, n;
+};
+
+static void hear(guint64 start, guint64 end, guint32 accesses, gpointer opaque)
+{
+    struct told *told = opaque;
+
+    *told = (struct told){ start, end, accesses, told->n + 1 };
+}
+
+static void test_fields(void)
+{
+    static const char *const without[] = { " start;", " end;", " nr_accesses;", "size:8;\tsigned:0;\n\tfield:unsigned int nr_a" };
+    guint64 raw[6] = { 1, 2, 3, HVA, HVA + GRANULE, 17 | 9ull << 32 };
+    struct damon_fields fields;
+    struct told told = { 0 };
+
+    g_assert_true(damon_fields_parse(format, &fields));
+    damon_fields_take(&fields, (const guint8 *)raw, sizeof(raw), hear, &told);
+    g_assert_true(told.n == 1 && told.start == HVA && told.end == HVA + GRANULE && told.accesses == 17);
+    for (gsize size = 0; size < 44; size++)         /* cut off within a field */
+        damon_fields_take(&fields, (const guint8 *)raw, size, hear, &told);
+    raw[4] = HVA;                                   /* empty */
+    damon_fields_take(&fields, (const guint8 *)raw, sizeof(raw), hear, &told);
+    g_assert_cmpuint(told.n, ==, 1);
+    for (gsize i = 0; i < G_N_ELEMENTS(without); i++) {
+        g_autofree char *copy = g_strdup(format);
+        char *at = strstr(copy, without[i]);
+
+        g_assert_nonnull(at);
+        at[i < 3 ? 1 : 5] = '2';                    /* another name; a size of 2 */
+        g_assert_false(damon_fields_parse(copy, &fields));
+    }
+}
+
+/* No such thread, or no tracepoint: an error that says so, and nothing is left. */
+static void test_no_trace(void)
+{
+    struct vt_err err = { 0 };
+
+    g_assert_null(damon_trace_new(4194400, 100, &err));
+    g_assert_nonnull(strstr(err.text, "damon_aggregated"));
+    g_assert_null(damon_trace_new(0, 100, &err));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/damon/set-up", test_set_up);
+    g_test_add_func("/damon/coarse", test_coarse);
     g_test_add_func("/damon/regions", test_regions);
     g_test_add_func("/damon/two", test_two);
     g_test_add_func("/damon/not-ours", test_not_ours);
@@ -429,5 +514,7 @@ int main(int argc, char **argv)
     g_test_add_func("/damon/thread-gone", test_thread_gone);
     g_test_add_func("/damon/absent", test_absent);
     g_test_add_func("/damon/layout", test_layout);
+    g_test_add_func("/damon/fields", test_fields);
+    g_test_add_func("/damon/no-trace", test_no_trace);
     return g_test_run();
 }
