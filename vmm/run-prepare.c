@@ -271,7 +271,8 @@ static int populate_piece(struct run *r, uint32_t p, uint32_t first, uint32_t en
     bool there = is_mapped(r, r->to, q->to, q->length);
     int rc = 0;
 
-    q->write = !there && to_be_written(r, q);
+    /* At the second look what was allocated at the first seems to be there, but has no contents. */
+    q->write = !there && (q->write || to_be_written(r, q));
     if (q->write && !q->mapped && q->whole && pagemap_is_full(host, q->length)) {
         r->data[first].from = host;         /* mapped here, so it need not be there */
         q->mapped = true;

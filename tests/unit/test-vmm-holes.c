@@ -2,7 +2,7 @@
 /*
  * Memory that was never there, or was given back page by page, stays away when its granule moves: with
  * small pages, and with huge ones, of which the file system does not tell where they are. Needs
- * /dev/userfaultfd, and 20 free huge pages for the latter.
+ * /dev/userfaultfd, and 20 free huge pages for the latter. And memory that a spare slot has lost is made by writing.
  *
  * timeout: 60
  */
@@ -11,6 +11,7 @@
 #include "vmm/pagemap.h"
 #include "vmm/ram.h"
 #include "vmm/refault.h"
+#include "vmm/run.h"
 #include "vmm/uffd.h"
 
 #include <fcntl.h>
@@ -95,6 +96,34 @@ static void test_huge(void)
     two_tiers_tear_down(&f);
 }
 
+/* Looked at again, memory that was allocated ahead in a spare slot without any is still to be written, not touched. */
+static void test_second_look(void)
+{
+    static struct run r;
+    struct two_tiers f;
+    guint64 since = 0;
+
+    set_up(&f, 4096);
+    memset(f.host, 7, SIZE);
+    ram_lock();
+    run_start(&r, f.b, f.b->first, 1);
+    g_assert_true(run_prepare(&r, false));
+    g_assert_cmpuint(r.n_pieces, ==, 1);
+    r.piece[0].spare = true;
+    for (int look = 0; look < 2; look++) {
+        g_assert_cmpint(run_make_ready(&r, &since), ==, 0);
+        g_assert_true(r.piece[0].write && r.piece[0].whole);
+        g_assert_cmpuint(file_allocated(f.file[1]), ==, GRANULE);
+        g_assert_false(pagemap_is_full(f.b->view[1] + r.piece[0].to, r.piece[0].length));
+    }
+    g_assert_cmpint(run_carry_out(&r), ==, VT_ST_OK);
+    ram_unlock();
+    for (guint64 at = 0; at < SIZE; at += 4096)
+        g_assert_cmpint(f.host[at + 99], ==, 7);
+    g_assert_cmpuint(ram_tier[f.b->first], ==, 1);
+    two_tiers_tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     struct vt_err err = { 0 };
@@ -107,6 +136,7 @@ int main(int argc, char **argv)
     if (device >= 0 && !uffd_open(device, &err)) {
         g_test_add_func("/holes/every-other", test_every_other);
         g_test_add_func("/holes/huge", test_huge);
+        g_test_add_func("/holes/second-look", test_second_look);
     }
     return g_test_run();
 }
