@@ -165,6 +165,7 @@ static void account(struct vm *vm, guint64 moves, double dt, gint64 start_us)
     struct vm_stats *s = &vm->stats;
 
     count_bytes(vm);
+    vm_look_astray(vm);
     count_hits(vm);
     vm_spread_account(vm);
     s->moves_per_s += 0.2 * ((double)moves / dt - s->moves_per_s);

@@ -53,6 +53,14 @@ static const char *accel_name(int accel)
     return names[accel];
 }
 
+static void put_astray(JsonObject *o, const struct vm_astray *a)
+{
+    if (a->seen)
+        json_object_set_double_member(o, "astray", (double)a->astray / a->seen);
+    else
+        json_object_set_null_member(o, "astray");
+}
+
 static JsonArray *view_tiers(struct vm *vm, const struct vm_stats *s)
 {
     JsonArray *list = json_array_new();
@@ -66,6 +74,7 @@ static JsonArray *view_tiers(struct vm *vm, const struct vm_stats *s)
         put_int(o, "spare_bytes", s->spare_bytes[t]);
         put_int(o, "granules", s->granules[t]);
         json_object_set_boolean_member(o, "emulated", vm->daemon->tiers->tier[t].emulated);
+        put_astray(o, &s->astray[t]);
         json_array_add_object_element(list, o);
     }
     return list;

@@ -63,6 +63,11 @@ struct spread_stats {
     guint64 moved_bytes;        /* for pins and weights, policies' moves not counted */
 };
 
+/* Pages of a tier that were asked after, and those of them on other nodes than the tier's. 0: not known. */
+struct vm_astray {
+    guint32 seen, astray;
+};
+
 /* What was measured of a VM; copied whole for whoever asks. */
 struct vm_stats {
     enum vm_state state;
@@ -87,6 +92,7 @@ struct vm_stats {
     char backing[VT_TEXT];      /* what the RAM is made of; "": as the blocks say */
     struct agent_stats agent;
     guint64 mismatches;         /* times the files held more than the ledger */
+    struct vm_astray astray[VT_TIERS];
     struct vt_slot slot[VT_SLOTS_MAX];
     guint32 n_slots;
     struct spread_stats spread;
@@ -175,6 +181,8 @@ struct vm {
     struct recorder *tap;       /* what this round is recorded by: trace-tap.h */
     double clock;               /* seconds since attach */
     gint64 last_us;             /* monotonic time of the last round */
+    double astray_next;         /* time of the next look */
+    bool astray_told[VT_TIERS];
     double move_cost_s;         /* CPU seconds per granule, running mean */
     double move_wait_s;         /* how long QEMU's part takes for one, running mean; 0: none was moved yet */
     struct {
@@ -251,6 +259,9 @@ int vm_attach(struct vm *vm, struct vt_err *err);
 
 /* Files and first placement for blocks that have appeared. 0, or a negative errno. */
 int vm_place_new(struct vm *vm, struct vt_err *err);
+
+/* Now and then: are pages where the ledger says? astray.c */
+void vm_look_astray(struct vm *vm);
 
 /* One round. 0, or a negative errno: the link is lost. */
 int vm_round(struct vm *vm, struct vt_err *err);

@@ -284,11 +284,16 @@ static char *tier_text(JsonObject *vm, JsonObject *tier)
     g_autofree char *bar = fmt_bar(ram > 0 ? (double)file / (double)ram : 0, 2 * BAR_CELLS);
     g_autofree char *bytes = fmt_size(file), *booked = fmt_size(ledger);
     g_autofree char *spare = fmt_size(js_int(tier, "spare_bytes"));
+    g_autoptr(GString) text = g_string_new(NULL);
 
-    return g_strdup_printf("%s %s, %" G_GINT64_FORMAT " granules (%s by the ledger%s%s%s)", bar, bytes,
-                           js_int(tier, "granules"), booked, js_int(tier, "spare_bytes") ? ", " : "",
-                           js_int(tier, "spare_bytes") ? spare : "",
-                           js_int(tier, "spare_bytes") ? " spare" : "");
+    g_string_printf(text, "%s %s, %" G_GINT64_FORMAT " granules (%s by the ledger", bar, bytes,
+                    js_int(tier, "granules"), booked);
+    if (js_int(tier, "spare_bytes"))
+        g_string_append_printf(text, ", %s spare", spare);
+    if (js_num(tier, "astray") > 0)
+        g_string_append_printf(text, ", %.0f %% on other nodes", 100 * js_num(tier, "astray"));
+    g_string_append_c(text, ')');
+    return g_string_free(g_steal_pointer(&text), FALSE);
 }
 
 static char *hit_text(JsonObject *vm)
