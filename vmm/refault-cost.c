@@ -3,12 +3,17 @@
  * Budgets of the source "refault": see refault-cost.h.
  *
  * Two token buckets. One is the link thread's CPU time, filled by each harvest. The other is the
- * guest's: a page that was unmapped costs the vCPU that touches it a fault, and each unmapping
+ * guest's: a page that was unmapped costs the vCPU that touches it its faults, and each unmapping
  * interrupts the vCPUs to flush their TLBs. It is filled by VCPU_SHARE_NS of each second of each vCPU,
- * and holds a second's worth; VCPU_FIRST_NS at the start, when nothing is known. A fault is charged at what
- * one costs in this process (measured once, on memory of our own), times COLD, as the guest's is not in
- * the caches and its TLBs are flushed; and for KVM at an exit and a second page table more. COLD, KICK_NS
- * and KVM_NS are estimates on the safe side of what bench/track found in a virtual machine.
+ * and holds a second's worth; VCPU_FIRST_NS at the start, when nothing is known.
+ *
+ * What these cost differs by a factor of twenty between machines, so it is measured in this process. A page
+ * that is read and then written faults twice, as the kernel maps what is registered with userfaultfd
+ * read-only at first: both are measured, once, on memory of our own, and charged as if all pages were written.
+ * The guest's page is in no cache, which is half as much again; one of 2 MiB was found to cost twice that. Under
+ * KVM each fault is an exit and a second page table more (KVM_NS). An interrupt, with the flush that it is for,
+ * was found to take a vCPU that runs about half as long as the unmapping takes us; what it had in its TLB is to be
+ * fetched again (KICK_NS). All are estimates on the safe side of what was found (BENCHMARKING.md).
  *
  * The kernel counts page faults per thread, those in KVM included, and only touched probes cause many
  * in a guest that has its memory. So this tells without looking at a single probe whether silent ones
@@ -24,12 +29,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define VCPU_SHARE_NS INT64_C(5000000)         /* a second and vCPU: 0.5 % */
+#define VCPU_SHARE_NS INT64_C(7000000)         /* a second and vCPU: 0.7 % */
 #define VCPU_FIRST_NS INT64_C(50000000)      /* and vCPU */
-#define KVM_NS        1500u             /* per fault, on top of the host's */
-#define KICK_NS       5000u             /* per unmapping and vCPU */
-#define COLD          3                 /* a touch of the guest's, by one of ours */
-#define TOUCH_NS      1000u             /* where it cannot be measured */
+#define KVM_NS        3000u             /* per page, on top of the host's */
+#define KICK_NS       3000u             /* per unmapping and vCPU that runs, on top of half our time */
+#define KICK_MOST     200000u           /* our time, at most: more is the memory's size, or a machine that is busy */
+#define IDLE_PART     16                /* of a core: less is idle, ... */
+#define IDLE_BUDGET   8u                /* ... and has this part of the budget: its memory does not get hot */
+#define TOUCH_NS      2000u             /* where it cannot be measured */
 #define TEST_PAGES    64u
 #define PAGE          4096u
 #define ALARM_LEAST   64u               /* faults */
@@ -42,7 +49,10 @@ static struct {
     uint64_t spent_cpu, spent_vcpu;
     uint32_t touch_ns;                  /* 0: not known yet */
     uint32_t vcpus, extra_ns;
-} cost = { .vcpus = 1 };
+    uint32_t running;                   /* of the vCPUs, since the last harvest; rounded up */
+    bool idle;                          /* all of them together did next to nothing */
+    uint64_t others_us;                 /* CPU time of all threads but this, at the last harvest */
+} cost = { .vcpus = 1, .running = 1 };
 
 static struct {
     uint64_t faults;                    /* of all threads but this, at the last harvest */
@@ -71,7 +81,7 @@ static uint64_t time_touches(volatile uint8_t *at)
         return 0;
     start = cpu_ns();
     for (uint32_t i = 0; i < TEST_PAGES; i++)
-        (void)at[i * PAGE];
+        at[i * PAGE] = (uint8_t)(at[i * PAGE] + 1);
     return (cpu_ns() - start) / TEST_PAGES;
 }
 
@@ -99,27 +109,42 @@ static uint32_t measure_touch(void)
     return least ? (uint32_t)least : TOUCH_NS;
 }
 
-/* A fault that maps 2 MiB was measured at one and a half of one that maps 4 KiB. */
 static int64_t touch_ns(uint32_t pages, bool huge)
 {
-    return (int64_t)pages * (COLD * (cost.touch_ns + (huge ? cost.touch_ns / 2 : 0)) + cost.extra_ns);
+    return (int64_t)pages * (cost.touch_ns * (huge ? 6u : 3u) / 2u + cost.extra_ns);
 }
 
-/* --- page faults ------------------------------------------------------------------------------------ */
+/* --- what the other threads did ----------------------------------------------------------------------- */
 
-static uint64_t count_faults(void)
+static int64_t cpu_us(const struct rusage *r)
+{
+    return (r->ru_utime.tv_sec + r->ru_stime.tv_sec) * 1000000 + r->ru_utime.tv_usec + r->ru_stime.tv_usec;
+}
+
+/* Page faults and CPU time of all threads but this. */
+static bool look_at_others(uint64_t *faults, uint64_t *us)
 {
     struct rusage all, own;
 
     if (getrusage(RUSAGE_SELF, &all) || getrusage(RUSAGE_THREAD, &own))
-        return 0;
-    return (uint64_t)(all.ru_minflt - own.ru_minflt);
+        return false;
+    *faults = (uint64_t)(all.ru_minflt - own.ru_minflt);
+    *us = (uint64_t)(cpu_us(&all) - cpu_us(&own));
+    return true;
 }
 
-static void look_at_faults(void)
+/* An unmapping interrupts only vCPUs that run. */
+static void count_running(uint64_t us, uint64_t since_ns)
 {
-    uint64_t now = count_faults();
+    uint64_t n = us > cost.others_us ? (us - cost.others_us) * 1000 / (since_ns + 1) + 1 : 1;
 
+    cost.running = n < cost.vcpus ? (uint32_t)n : cost.vcpus;
+    cost.idle = us - cost.others_us < since_ns / 1000 / IDLE_PART;
+    cost.others_us = us;
+}
+
+static void take_faults(uint64_t now)
+{
     alarms.recent = now > alarms.faults ? now - alarms.faults : 0;
     if (!alarms.on)
         alarms.unseen -= alarms.unseen / 4;     /* else a few now and then are an alarm in the end */
@@ -135,6 +160,11 @@ static void look_at_faults(void)
 bool refault_cost_alarm(void)
 {
     return alarms.on;
+}
+
+bool refault_cost_calm(void)
+{
+    return !alarms.on && alarms.threshold == ALARM_LEAST && alarms.recent < ALARM_LEAST;
 }
 
 void refault_cost_walked(void)
@@ -161,19 +191,24 @@ static void fill(int64_t *bucket, int64_t by, int64_t most)
 void refault_cost_begin(uint32_t budget_us)
 {
     const int64_t second = VCPU_SHARE_NS * cost.vcpus;
-    uint64_t now = clock_ns(CLOCK_MONOTONIC), since = now - cost.last;
+    uint64_t now = clock_ns(CLOCK_MONOTONIC), since = now - cost.last, faults = alarms.faults, us = 0;
+    bool told = look_at_others(&faults, &us);
 
     cost.started = cpu_ns();
     if (!cost.touch_ns) {
         cost.touch_ns = measure_touch();
-        alarms.faults = count_faults();
+        alarms.faults = faults;
         cost.vcpu = VCPU_FIRST_NS * cost.vcpus;
     }
-    fill(&cost.cpu, budget_us * 1000, 2 * (int64_t)budget_us * 1000);
+    if (told && cost.last)
+        count_running(us, since);
+    if (cost.idle)
+        budget_us /= IDLE_BUDGET;
+    fill(&cost.cpu, (int64_t)budget_us * 1000, 2 * (int64_t)budget_us * 1000);
     fill(&cost.vcpu, since < 1000000000u ? (int64_t)(since / 1000) * second / 1000000 : second,
          second);
     cost.last = now;
-    look_at_faults();
+    take_faults(faults);
 }
 
 bool refault_cost_cpu_left(void)
@@ -223,9 +258,19 @@ void refault_cost_touched(uint32_t pages, bool huge)
     cost.spent_vcpu += (uint64_t)touch_ns(pages, huge);
 }
 
-void refault_cost_unmapped(void)
+/* No more than a second pays: else a guest whose memory all gets busy at once would not be seen for minutes. */
+void refault_cost_owe(uint32_t pages)
 {
-    const uint64_t ns = (uint64_t)KICK_NS * cost.vcpus;
+    const int64_t most = -VCPU_SHARE_NS * cost.vcpus;
+
+    cost.vcpu -= touch_ns(pages, false);
+    if (cost.vcpu < most)
+        cost.vcpu = most;
+}
+
+void refault_cost_unmapped(uint64_t took_ns)
+{
+    const uint64_t ns = (KICK_NS + (took_ns < KICK_MOST ? took_ns : KICK_MOST) / 2) * cost.running;
 
     cost.vcpu -= (int64_t)ns;
     cost.spent_vcpu += ns;

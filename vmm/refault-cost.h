@@ -31,9 +31,12 @@ bool refault_cost_guest_left(void);
 bool refault_cost_some_left(void);   /* for what is no hurry */
 bool refault_cost_plenty(void);
 
-/* So many touches have happened; a range was unmapped. */
+/* So many touches have happened; a range was unmapped, which took us so much CPU time. */
 void refault_cost_touched(uint32_t pages, bool huge);
-void refault_cost_unmapped(void);
+void refault_cost_unmapped(uint64_t took_ns);
+
+/* So many pages were touched and not paid for. */
+void refault_cost_owe(uint32_t pages);
 
 /*
  * Far more pages came back than were seen to: probes that had been silent must be looked at now. Until
@@ -41,6 +44,9 @@ void refault_cost_unmapped(void);
  */
 bool refault_cost_alarm(void);
 void refault_cost_walked(void);
+
+/* Page faults are few, and many would be an alarm at once. */
+bool refault_cost_calm(void);
 
 /* Spent since the start: our CPU time, and what the guest's vCPUs lost by estimate. */
 void refault_cost_get(uint64_t *cpu, uint64_t *vcpu);

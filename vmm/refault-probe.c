@@ -15,6 +15,7 @@
 #define BACKOFF_MAX   3000u
 #define SILENT_MIN    250000u       /* us to the next poll of a probe that was silent; doubles */
 #define SILENT_MOST   8000000u
+#define SILENT_CALM   32000000u     /* ... as long as page faults will tell if it has to be sooner */
 #define SILENT_WHOLE  2000000u      /* neighbours are polled together, for a twentieth of the cost */
 #define HALF_LONG     500000u       /* us: what takes longer to be half touched has more to tell */
 #define AGE_MOST      600000000u
@@ -124,7 +125,8 @@ static void spend(struct probe *p)
 static void poll_later(struct probe *p)
 {
     const bool whole = p->huge || p->size == PROBE_WHOLE;
-    uint32_t most = whole ? SILENT_WHOLE : SILENT_MOST, wait = SILENT_MIN << p->silent;
+    uint32_t most = whole ? SILENT_WHOLE : refault_cost_calm() ? SILENT_CALM : SILENT_MOST;
+    uint32_t wait = SILENT_MIN << p->silent;
 
     p->due = probe_call.now;
     if (probe_call.following)
@@ -164,6 +166,15 @@ static void go_on(struct probe *p)
     p->due = probe_call.now;
 }
 
+/* So many more pages of a whole granule were touched than those that are known of. */
+static void settle(const struct probe *p, uint32_t fresh)
+{
+    uint32_t paid = probe_advance(p->pages);
+
+    if (p->size == PROBE_WHOLE && p->touched + fresh > paid)
+        refault_cost_owe(p->touched > paid ? fresh : p->touched + fresh - paid);
+}
+
 /*
  * A small stretch has told enough when half of it has been touched. Where that was long in coming it goes
  * on with the rest, which is paid for, until there is budget to spare for the next one. Of a whole granule
@@ -179,6 +190,7 @@ static void poll_small(struct probe *p, const struct pagemap_range *r)
         back_off(p, BACKOFF_MIN);
     credit(p, p->pages - p->touched, fresh, fresh);
     refault_cost_touched(fresh, false);
+    settle(p, fresh);
     p->touched += fresh;
     if (!fresh) {
         poll_later(p);
@@ -272,6 +284,7 @@ void probe_review(struct probe *p, const struct pagemap_range *r)
 
     if (mapped > p->touched) {
         refault_cost_touched(mapped - p->touched, false);
+        settle(p, mapped - p->touched);
         probe_call.found += mapped - p->touched;
     }
     if (mapped < DENSE_PAGES || (uint64_t)mapped * p->life * ALIKE < since) {

@@ -49,6 +49,12 @@ extern struct probe_call {
  */
 struct pagemap_range probe_range(const struct ram_block *b, uint32_t granule, const struct probe *p);
 
+/* Of a whole granule few pages are touched; should it be more of them than that, the rest is charged then. */
+static inline uint32_t probe_advance(uint32_t pages)
+{
+    return (pages + 2) / 3;
+}
+
 /* It is armed from now on. */
 void probe_start(struct probe *p, const struct pagemap_range *r);
 

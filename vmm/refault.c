@@ -157,9 +157,11 @@ static void go_hungry(uint32_t granule)
 
 static bool unmap(uint8_t *start, uint64_t length)
 {
+    uint64_t from = cpu_ns();
+
     if (madvise(start, length, MADV_DONTNEED))
         return false;
-    refault_cost_unmapped();
+    refault_cost_unmapped(cpu_ns() - from);
     return true;
 }
 
@@ -211,8 +213,8 @@ static bool arm_small(struct probe *p, uint32_t granule, const struct pagemap_ra
     const bool before = blind && is_mapped_beside(r);
     uint32_t mapped = (uint32_t)(r->bytes / REFAULT_PAGE);
 
-    if (mapped && !refault_cost_pay(p->size == PROBE_WHOLE ? (mapped + 2) / 3 : mapped, false))
-        return false;               /* of a whole granule few are touched, or it is not done again soon */
+    if (mapped && !refault_cost_pay(p->size == PROBE_WHOLE ? probe_advance(mapped) : mapped, false))
+        return false;
     if (mapped && !unmap(r->start, r->length))
         return false;
     probe_call.now = now_us();
