@@ -77,6 +77,11 @@ static void put_result(JsonObject *o, const struct track_result *r)
         g_print("guest %.4f +- %.4f (noise %.4f..%.4f), ", r->ratio.median, r->error, r->noise.q1,
                 r->noise.q3);
     }
+    if (r->kernel != 0) {
+        json_object_set_double_member(o, "kernel_share", r->kernel);
+        json_object_set_double_member(o, "kernel_error", r->kernel_error);
+        g_print("kernel %+.3f +- %.3f %%, ", 100 * r->kernel, 100 * r->kernel_error);
+    }
     json_object_set_double_member(o, "tracker_cores", r->tracker);
     json_object_set_double_member(o, "vcpu_estimate", r->vcpu);
     json_object_set_double_member(o, "events_per_s", r->events_per_s);

@@ -7,6 +7,9 @@
  * own. The busy load is one in which all pages are in use: 90 of 100 accesses go to a tenth of the
  * memory, the rest anywhere. The idle one touches a few dozen pages 250 times a second.
  *
+ * The speed is what counts. Where a machine is so busy that it says nothing, there is what the kernel took of the
+ * thread's time beyond what it takes without the source: what the source costs, but for the state of caches and TLBs.
+ *
  * A moment after each switch does not count: what was armed when the source was switched off is touched
  * and mapped again, and what was touched meanwhile is armed again. Neither do the first phases with the
  * source: nothing is known of any granule, then. The idle load is not compared, it only says what we cost
@@ -20,6 +23,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #define FILE_BYTES (1ull << 30)
 #define GRANULE    (2ull << 20)
@@ -39,6 +43,7 @@ struct vcpu {
     atomic_uint phase;              /* what it is to count for */
     atomic_bool stop;
     double speed[2 * TRACK_PAIRS_MOST + 8];
+    double kernel[2 * TRACK_PAIRS_MOST + 8], cpu[2 * TRACK_PAIRS_MOST + 8]; /* s: its time in the kernel, and all */
 };
 
 static void touch(const struct vcpu *v, guint64 at)
@@ -73,6 +78,15 @@ static void be_idle(const struct vcpu *v)
     g_usleep(IDLE_US);
 }
 
+/* All that takes this thread into the kernel are page faults and interrupts. */
+static double kernel_s(void)
+{
+    struct rusage own;
+
+    getrusage(RUSAGE_THREAD, &own);
+    return (double)own.ru_stime.tv_sec + (double)own.ru_stime.tv_usec / 1e6;
+}
+
 static gpointer run_vcpu(gpointer data)
 {
     struct vcpu *v = data;
@@ -82,13 +96,16 @@ static gpointer run_vcpu(gpointer data)
     while (!atomic_load(&v->stop)) {
         guint phase = atomic_load(&v->phase);
         guint64 start = cpu_ns(), n = 0;
+        double kernel = kernel_s();
 
         for (; atomic_load(&v->phase) == phase && !atomic_load(&v->stop); n += BATCH)
             if (v->load == TRACK_BUSY)
                 access_some(v, &random);
             else
                 be_idle(v);
-        v->speed[phase] = (double)n / (double)MAX(cpu_ns() - start, 1) * 1e3;
+        v->cpu[phase] = (double)MAX(cpu_ns() - start, 1) / 1e9;
+        v->speed[phase] = (double)n / v->cpu[phase] / 1e6;
+        v->kernel[phase] = kernel_s() - kernel;
     }
     return NULL;
 }
@@ -129,6 +146,21 @@ static void add_cost(struct refault_cost *sum, double *seconds, double phase_s)
     sum->cpu_ns += after.cpu_ns - before.cpu_ns;
     sum->vcpu_ns += after.vcpu_ns - before.vcpu_ns;
     sum->events += after.events - before.events;
+}
+
+/* Its share of the time, with the source, less that without: the mean of the pairs, and its standard error. */
+static void compare_kernel(const struct vcpu *v, guint n, struct track_result *r)
+{
+    double sum = 0, squares = 0, pairs = n / 2;
+
+    for (guint i = 0; i + 1 < n; i += 2) {
+        double more = v->kernel[i + 1] / v->cpu[i + 1] - v->kernel[i] / v->cpu[i];
+
+        sum += more;
+        squares += more * more;
+    }
+    r->kernel = sum / pairs;
+    r->kernel_error = pairs > 1 ? sqrt(MAX(squares - sum * sum / pairs, 0) / (pairs - 1) / pairs) : 0;
 }
 
 /* What does not count has the last number. */
@@ -219,8 +251,10 @@ void track_memory_run(const void *what, void *result)
         run_phases(c, v, r);
     atomic_store(&v->stop, true);
     g_thread_join(thread);
-    if (c->load == TRACK_BUSY)
+    if (c->load == TRACK_BUSY) {
         track_compare(v->speed, 2 * c->pairs, r);
+        compare_kernel(v, 2 * c->pairs, r);
+    }
     r->ok = true;
     g_free(v);
 }

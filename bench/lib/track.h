@@ -17,6 +17,7 @@ struct track_result {
     struct bench_spread ratio;      /* speed with the source to speed without, of each pair of phases */
     double error;                   /* standard error of the median */
     struct bench_spread noise;      /* the same of phases without to others without */
+    double kernel, kernel_error;    /* in this process: share of the vCPU's time in the kernel, with less without */
     double tracker;                 /* share of a core */
     double vcpu;                    /* share of a vCPU, by the source's own estimate */
     double events_per_s;

@@ -249,15 +249,15 @@ static void test_pace(void)
 {
     struct live l;
     struct sampler_stats stats;
-    gint64 until = g_get_monotonic_time() + 2 * G_USEC_PER_SEC;
+    gint64 until = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
 
     if (!live_start(&l, 200))
         return;
     do {
         g_assert_true(kid_does(&l.kid, 'a'));
         live_read(&l);
-    } while (g_get_monotonic_time() < until);
-    sampler_stats(l.sampler, &stats);
+        sampler_stats(l.sampler, &stats);
+    } while (stats.period <= 10 && g_get_monotonic_time() < until);
     g_test_message("period %" G_GUINT64_FORMAT ", %.0f samples/s", stats.period, stats.rate);
     g_assert_cmpuint(stats.period, >, 10);
     g_assert_cmpuint(stats.period, <, 1000000);

@@ -65,7 +65,7 @@ static void test_unmapped(void)
     refault_cost_unmapped(20000000);
     refault_cost_get(&cpu, &beyond);
     g_assert_cmpuint(least, >, before);
-    g_assert_cmpuint(more - least, ==, least - before + 10000);
+    g_assert_cmpuint(more - least, ==, least - before + 15000);
     g_assert_cmpuint(most - more, >, more - least);
     g_assert_cmpuint(beyond - most, ==, most - more);
 }
