@@ -9,6 +9,7 @@
  */
 #include "nested.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #define RAM       (64 * MIB)
@@ -108,6 +109,22 @@ static struct rig *start(const char *source)
     return rig;
 }
 
+/* DAMON's tracepoint: with less, every third interval would be heard of. */
+static bool has_event(pid_t pid)
+{
+    g_autofree char *dir = g_strdup_printf("/proc/%d/fd", (int)pid);
+    g_autoptr(GDir) files = g_dir_open(dir, 0, NULL);
+    const char *name;
+    bool found = false;
+
+    while (!found && files && (name = g_dir_read_name(files))) {
+        g_autofree char *path = g_build_filename(dir, name, NULL), *to = g_file_read_link(path, NULL);
+
+        found = to && strstr(to, "[perf_event]");
+    }
+    return found;
+}
+
 static void test_source(gconstpointer source)
 {
     g_autoptr(Rig) rig = start(source);
@@ -115,6 +132,7 @@ static void test_source(gconstpointer source)
     expect(rig, first, source);
     expect(rig, second, "after it went elsewhere");
     g_assert_cmpint(events_of(rig, source), >, 0);
+    g_assert_true(has_event(rig->daemon->process->pid) == g_str_equal(source, "damon"));
     g_assert_cmpint(daemon_stop(rig->daemon), ==, 0);   /* one that is killed does not give DAMON back */
 }
 
