@@ -130,7 +130,7 @@ static void look_at_tier(struct vm *vm, guint8 tier)
 
 void vm_look_astray(struct vm *vm)
 {
-    if (vm->mover->bytes || vm->clock < vm->astray_next)
+    if (vm->mover->bytes || !vm->pid || vm->clock < vm->astray_next)     /* 0 would be ourselves */
         return;
     vm->astray_next = vm->clock + LOOK_S;
     for (guint8 t = 0; t < vm->daemon->tiers->n; t++)
