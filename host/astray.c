@@ -51,17 +51,16 @@ static void add_page(struct sample *s, const struct vm *vm, guint32 granule)
 }
 
 /* Evenly over the tier's granules, each time with other ones; several pages of each if there are few. */
-static void choose_pages(struct sample *s, const struct vm *vm, guint8 tier)
+static void choose_pages(struct sample *s, const struct vm *vm, guint tier)
 {
-    const guint32 there = vm->ledger.count[tier];
-    double step = (double)MAX(there, 1u) / PAGES, next = g_random_double() * step;
-    guint32 seen = 0;
+    const guint64 there = vm->ledger.count[tier];
+    guint64 from = there ? g_random_int() % there : 0, seen = 0, i = 0;
 
     s->n = 0;
     for (guint32 g = 0; g < vm->ledger.n; g++) {
         if (vm->ledger.tier[g] != tier)
             continue;
-        for (; s->n < PAGES && next < seen + 1; next += step)
+        for (; i < PAGES && (i * there + from) / PAGES == seen; i++)
             add_page(s, vm, g);
         seen++;
     }
@@ -93,20 +92,20 @@ static void count(const struct sample *s, const struct tier *t, struct vm_astray
     }
 }
 
-static void tell(struct vm *vm, guint8 tier, const struct vm_astray *a, int where)
+static void tell(struct vm *vm, guint tier, const struct vm_astray *a, int where)
 {
     const struct tier *t = &vm->daemon->tiers->tier[tier];
     g_autofree char *bind = g_strdup_printf(", or have it dropped: host-nodes=%s,policy=bind for QEMU's memory backend",
                                             t->nodes);
     g_autofree char *text = g_strdup_printf(
-        "about %.0f %% of its memory in tier %s is not on nodes %s but on node %d, where the kernel put it when those had "
-        "none free (page cache counts as used): free some there%s", 100.0 * a->astray / a->seen, t->name, t->nodes, where,
-        tier ? "" : bind);
+        "about %.0f %% of its memory in tier %s is not on nodes %s but on node %d, where the kernel put it when those "
+        "had none free (page cache counts as used): free some there%s", 100.0 * a->astray / a->seen, t->name, t->nodes,
+        where, tier ? "" : bind);
 
     vm_event(vm, "VMTIER_MEMORY_ASTRAY", text);
 }
 
-static void look_at_tier(struct vm *vm, guint8 tier)
+static void look_at_tier(struct vm *vm, guint tier)
 {
     const struct tier *t = &vm->daemon->tiers->tier[tier];
     struct vm_astray a = { 0 };
@@ -133,7 +132,7 @@ void vm_look_astray(struct vm *vm)
     if (vm->mover->bytes || !vm->pid || vm->clock < vm->astray_next)     /* 0 would be ourselves */
         return;
     vm->astray_next = vm->clock + LOOK_S;
-    for (guint8 t = 0; t < vm->daemon->tiers->n; t++)
+    for (guint t = 0; t < vm->daemon->tiers->n; t++)
         if (vm->daemon->tiers->tier[t].mask)
             look_at_tier(vm, t);
 }

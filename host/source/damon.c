@@ -322,8 +322,8 @@ static int check_silence(const struct user *u, struct vt_err *err)
 {
     if (g_get_monotonic_time() - u->heard_us < SILENT_S * G_USEC_PER_SEC)
         return 0;
-    return vt_fail(err, ECANCELED, "the kernel's thread %u has told nothing for %d s: it was ended by somebody else, or "
-                   "could not be started again when another VM came or went", u->kdamond, SILENT_S);
+    return vt_fail(err, ECANCELED, "the kernel's thread %u has told nothing for %d s: somebody else has ended it, or "
+                   "it could not be started again when another VM came or went", u->kdamond, SILENT_S);
 }
 
 static int take_answers(struct vm *vm, struct user *u, struct vt_err *err)

@@ -467,7 +467,9 @@ static void hear(guint64 start, guint64 end, guint32 accesses, gpointer opaque)
 
 static void test_fields(void)
 {
-    static const char *const without[] = { " start;", " end;", " nr_accesses;", "size:8;\tsigned:0;\n\tfield:unsigned int nr_a" };
+    static const char *const without[] = {
+        " start;", " end;", " nr_accesses;", "size:8;\tsigned:0;\n\tfield:unsigned int nr_a",
+    };
     guint64 raw[6] = { 1, 2, 3, HVA, HVA + GRANULE, 17 | 9ull << 32 };
     struct damon_fields fields;
     struct told told = { 0 };
