@@ -167,6 +167,8 @@ static void note_look(struct peers_run *run)
     beat = guest_beat(run->rig->vm->guest, PATIENCE);
     l.spin_s = spin();
     l.ops = guest_number(beat, "ops");
+    if (run->looks->len && l.ops < g_array_index(run->looks, struct look, run->looks->len - 1).ops)
+        g_error("the guest has started again: it died, as it does now and then where KVM is emulated");
     g_array_append_val(run->looks, l);
 }
 

@@ -14,7 +14,8 @@
  *             keeps uniform and streaming loads from churning: the greatest of many noisy values is
  *             always too great. The hints' quotient is also what heat makes of further hints.
  * A granule whose move did not keep its promise is left alone, twice as long each time.
- * Dram that the quota leaves free is filled with the hottest there are, proved or not.
+ * Dram that the quota leaves free is filled with the hottest there are, proved or not. Nothing is exchanged in the first
+ * FIRST_S seconds of probing.
  *
  * No threshold of heat exists: only differences count. The constants were chosen in simulation
  * (bench/place).
@@ -44,6 +45,7 @@
 #define PROOF_BACK  2.0     /* at least, of a granule that has moved within the last SETTLED seconds */
 #define SETTLED     30.0
 #define RANK_S      1.0     /* seconds between looks at the rate at the quota's rank */
+#define FIRST_S     1.25    /* seconds of probes: what is used just now may be what a scan passes */
 
 #define QUIET       4.0     /* seconds a granule is left alone after its first broken promise */
 #define QUIET_MOST  9       /* doublings */
@@ -271,10 +273,18 @@ static void fill_dram(const struct cbx *c, guint32 free, struct plan *p)
         p->promote[p->n_promote++] = c->hot.entry[i].granule;
 }
 
+/* Where probes decide. Before that all there is to know comes from one moment, and is no mean of anything. */
+static bool knows_little(const struct heat *heat)
+{
+    return !heat->by_samples && heat->memory[HEAT_PROBED].watched_s > 0 && heat->memory[HEAT_PROBED].watched_s < FIRST_S;
+}
+
 static void exchange(struct cbx *c, const struct outlook *look, struct plan *p)
 {
     guint32 i = 0, j = 0;
 
+    if (knows_little(look->heat))
+        return;
     while (i < c->hot.n && j < c->cold.n && p->n_promote + p->n_demote + 2 <= look->moves_most) {
         guint32 up = c->hot.entry[i].granule, down = c->cold.entry[j].granule;
         enum verdict v = choose(c, up, down, look);

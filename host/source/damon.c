@@ -21,6 +21,7 @@
 #include "host/source/source.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -262,10 +263,23 @@ static void stop(struct vm *vm)
 
 /* --- a round ------------------------------------------------------------------------------------ */
 
+/*
+ * A look stands for the time since the one before, in which the page was used once, or often. Looks that found no use
+ * are exp(-rate * time) of all; so this is the time in which that rate would have made as many first uses. Half a look
+ * more, as a rate that is found in all of them has no bound.
+ */
+static double exposure_of(guint32 found)
+{
+    const double sample_s = SAMPLE_US / 1e6;
+
+    return found ? found * sample_s / -log(1 - found / (CHECKS + 0.5)) : CHECKS * sample_s;
+}
+
 /* One region: its looks, shared out by bytes. */
 static void observe(guint64 start, guint64 end, guint32 accesses, gpointer opaque)
 {
-    const double looked_s = AGGR_US / 1e6;      /* a look stands for the time to the next one */
+    const guint32 found = MIN(accesses, CHECKS);
+    const double looked_s = exposure_of(found);
     struct vm *vm = opaque;
     struct user *u = vm->source_state[SRC_DAMON];
     struct vm_place place;
@@ -278,7 +292,7 @@ static void observe(guint64 start, guint64 end, guint32 accesses, gpointer opaqu
         place.left = MIN(place.left, end - at);
         double share = (double)place.left / (double)(end - start);
 
-        source_observe(vm, SRC_DAMON, place.granule, MIN(accesses, CHECKS) * share, looked_s * share);
+        source_observe(vm, SRC_DAMON, place.granule, found * share, looked_s * share);
     }
 }
 
