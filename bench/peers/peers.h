@@ -24,6 +24,7 @@
 #include "tests/vm/rig.h"
 
 #define PEERS_PAGE   4096u
+#define PEERS_GRANULE (2 * MIB)         /* vmtierd's default */
 #define PEERS_RAM    (192 * MIB)
 #define PEERS_DRAM   (48 * MIB)
 #define LOOK_STEP    8u                 /* pages */

@@ -30,12 +30,18 @@ static void leave_cgroup(void)
     set_file(CGROUP "/cgroup.procs", "0\n");
 }
 
-static void start_daemon(struct peers_run *run)
+static void start_daemon(struct peers_run *run, const char *more)
 {
     g_autofree char *file = lab_path(run->rig->lab, "vmtierd.conf");
+    g_autofree char *config = g_strconcat(run->system->daemon, more, NULL);
 
-    g_file_set_contents(file, run->system->daemon, -1, NULL);
+    g_file_set_contents(file, config, -1, NULL);
     rig_start_daemon(run->rig, NULL);
+}
+
+static void set_mode(struct peers_run *run, const char *mode)
+{
+    json_node_unref(qmp_ok(run->rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
 }
 
 static void start_vm(struct peers_run *run)
@@ -52,7 +58,7 @@ static void start_vm(struct peers_run *run)
     leave_cgroup();
 }
 
-/* The plugin is there from the start, and places what the guest touches first; for all others see arrange(). */
+/* The plugin is there from the start, and keeps to the quota what the guest touches first; then see arrange(). */
 static void boot(struct peers_run *run)
 {
     g_autofree char *ready = NULL;
@@ -60,7 +66,7 @@ static void boot(struct peers_run *run)
     run->rig = rig_new("peers");
     dram_release();
     if (run->system->plugin)
-        start_daemon(run);
+        start_daemon(run, "");
     start_vm(run);
     dram_clear(run->rig->vm->qemu->pid);
     if (run->system->plugin)
@@ -81,11 +87,37 @@ static void shut_down(struct peers_run *run)
     dram_release();
 }
 
+static void move_granules(struct peers_run *run, const char *tier, uint64_t first, uint64_t count)
+{
+    json_node_unref(qmp_ok(run->rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\",\"ranges\":[{"
+                           "\"first\":%" PRIu64 ",\"count\":%" PRIu64 "}]}", tier, first, count));
+    g_autoptr(JsonObject) event = qmp_wait_event(run->rig->daemon->qmp, "VMTIER_MOVED", PATIENCE);
+
+    if (!event || json_int(json_object_get_object_member(event, "data"), "failed"))
+        g_error("the guest's memory could not be moved to %s", tier);
+}
+
+/* With the plugin, by its own means; and as all others, the daemon that tiers knows nothing of the guest yet. */
+static void arrange_granules(struct peers_run *run)
+{
+    const uint64_t dram = PEERS_DRAM / PEERS_GRANULE;
+
+    set_mode(run, "off");
+    move_granules(run, "cxl", dram, PEERS_RAM / PEERS_GRANULE - dram);
+    move_granules(run, "dram", 0, dram);
+    daemon_stop(run->rig->daemon);
+    g_clear_pointer(&run->rig->daemon, daemon_free);
+    start_daemon(run, "mode=off\n");
+    daemon_wait_vm_state(run->rig->daemon, "vm", "off", PATIENCE);
+}
+
 /* All who come to a guest that runs find its memory in the same places: the lowest addresses are on node 0. */
 static void arrange(struct peers_run *run)
 {
-    if (!run->shared)
+    if (!run->shared) {
+        arrange_granules(run);
         return;
+    }
     dram_release();
     dram_place(run->rig->vm, run->system->limited ? PEERS_DRAM : PEERS_RAM);
     if (run->system->limited)
@@ -111,8 +143,10 @@ static void switch_on(struct peers_run *run)
     system_set(run->system);
     if (run->system->demotion)
         revive_node();
-    if (run->shared && run->system->daemon)
-        start_daemon(run);
+    if (run->system->plugin)
+        set_mode(run, "on");
+    else if (run->system->daemon)
+        start_daemon(run, "");
     if (run->system->begin)
         run->system->begin(run);
 }

@@ -22,8 +22,8 @@ struct pair {
 /* In one answer: what one gives between two questions, the other may have at the second. */
 static gint64 files_of_both(struct rig *rig)
 {
-    g_autoptr(JsonNode) all = qmp_ok(rig->daemon->qmp, "query-vmtier-vms", NULL);
-    JsonArray *vms = json_node_get_array(all);
+    g_autoptr(JsonNode) answer = qmp_ok(rig->daemon->qmp, "query-vmtier-vms", NULL);
+    JsonArray *vms = json_node_get_array(answer);
     gint64 sum = 0;
 
     g_assert_cmpuint(json_array_get_length(vms), ==, 2);
