@@ -14,8 +14,8 @@
  *             keeps uniform and streaming loads from churning: the greatest of many noisy values is
  *             always too great. The hints' quotient is also what heat makes of further hints.
  * A granule whose move did not keep its promise is left alone, twice as long each time.
- * Dram that the quota leaves free is filled with the hottest there are, proved or not. Nothing is exchanged in the first
- * FIRST_S seconds of probing.
+ * Dram that the quota leaves free is filled with the hottest there are, proved or not.
+ * Nothing is exchanged in the first FIRST_S seconds of probing.
  *
  * No threshold of heat exists: only differences count. The constants were chosen in simulation
  * (bench/place).
@@ -276,7 +276,9 @@ static void fill_dram(const struct cbx *c, guint32 free, struct plan *p)
 /* Where probes decide. Before that all there is to know comes from one moment, and is no mean of anything. */
 static bool knows_little(const struct heat *heat)
 {
-    return !heat->by_samples && heat->memory[HEAT_PROBED].watched_s > 0 && heat->memory[HEAT_PROBED].watched_s < FIRST_S;
+    const double watched = heat->memory[HEAT_PROBED].watched_s;
+
+    return !heat->by_samples && watched > 0 && watched < FIRST_S;
 }
 
 static void exchange(struct cbx *c, const struct outlook *look, struct plan *p)

@@ -513,6 +513,25 @@ static void test_lone_hints(void)
     world_free(w);
 }
 
+/* What a scan passes in the first second looks hot, however many probes say so; what is hot after that is. */
+static void test_first_moment(void)
+{
+    struct world *w = world_new();
+
+    heat_use_samples(&w->heat, false);
+    for (int i = 0; i < 12; i++) {
+        heat_advance(&w->heat, ROUND, 1u << HEAT_PROBES);
+        for (guint32 g = 0; g < GRANULES; g++)
+            heat_add(&w->heat, HEAT_PROBES, g, g >= 200 && g < 232 ? 4000 : 0, 8 * ROUND);
+        place(w);
+        if (i < 4)
+            g_assert_cmpuint(w->moved, ==, 0);
+    }
+    for (guint32 g = 200; g < 232; g++)
+        g_assert_cmpuint(w->ledger.tier[g], ==, 0);
+    world_free(w);
+}
+
 /* Wrong hints lose their own trust and nobody else's: the hot set is placed all the same. */
 static void test_bad_hints(void)
 {
@@ -593,6 +612,7 @@ int main(int argc, char **argv)
     g_test_add_func("/policy/cbx/hints/good", test_good_hints);
     g_test_add_func("/policy/cbx/hints/alone", test_lone_hints);
     g_test_add_func("/policy/cbx/hints/bad", test_bad_hints);
+    g_test_add_func("/policy/cbx/first-moment", test_first_moment);
     g_test_add_func("/policy/lru/hot-set", test_lru);
     g_test_add_func("/policy/lru/once", test_lru_once);
     g_test_add_func("/policy/find", test_find);
