@@ -143,24 +143,3 @@ void dram_clear(pid_t pid)
     if (migrate_pages(pid, 8 * sizeof(from), &from, &to) < 0)
         g_error("migrate_pages: %s", g_strerror(errno));
 }
-
-/* --- where the guest begins ----------------------------------------------------------------------------- */
-
-#define PAGES (PEERS_RAM / PEERS_PAGE)
-
-/* First what has to go to node 1, so that there is room for what comes from there. */
-void dram_place(struct vm *vm, uint64_t bytes)
-{
-    g_autofree int *status = g_new0(int, PAGES), *nodes = g_new0(int, PAGES), *now = g_new0(int, PAGES);
-    uint64_t seen = 0;
-
-    look_nodes(vm, PEERS_PAGE, PAGES, NULL, now);
-    for (guint i = 0; i < PAGES; i++) {
-        seen += now[i] >= 0;
-        nodes[i] = seen * PEERS_PAGE > bytes;
-        status[i] = nodes[i] || now[i] < 0 ? nodes[i] : now[i];
-    }
-    memcpy(now, status, PAGES * sizeof(*now));
-    look_nodes(vm, PEERS_PAGE, PAGES, now, status);
-    look_nodes(vm, PEERS_PAGE, PAGES, nodes, status);
-}

@@ -89,11 +89,16 @@ void damos_end(struct peers_run *run);
 /* Takes what node 0 has free out of use, but for the guest's share and what the kernel keeps free. */
 void dram_limit(uint64_t bytes);
 void dram_release(void);
-/* Has the lowest pages, so many bytes, on node 0 and all others on node 1. */
-void dram_place(struct vm *vm, uint64_t bytes);
 uint64_t dram_unused(void);             /* of node 0, beyond what the kernel keeps free */
 void dram_clear(pid_t pid);             /* moves what a process has on node 0 to node 1 */
 struct extent dram_node(unsigned node);                         /* physical addresses */
+
+/* --- begin.c -------------------------------------------------------------------------------------------- */
+
+/* Pages that the guest has, so many bytes, are on node 0 and all others on node 1. */
+void begin_pages(struct vm *vm, const GArray *pieces, uint64_t bytes);
+/* The same with the plugin: PEERS_DRAM in whole granules. */
+void begin_granules(struct vt_daemon *daemon, const GArray *pieces);
 
 /* --- look.c --------------------------------------------------------------------------------------------- */
 

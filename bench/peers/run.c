@@ -87,31 +87,17 @@ static void shut_down(struct peers_run *run)
     dram_release();
 }
 
-static void move_granules(struct peers_run *run, const char *tier, uint64_t first, uint64_t count)
-{
-    json_node_unref(qmp_ok(run->rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\",\"ranges\":[{"
-                           "\"first\":%" PRIu64 ",\"count\":%" PRIu64 "}]}", tier, first, count));
-    g_autoptr(JsonObject) event = qmp_wait_event(run->rig->daemon->qmp, "VMTIER_MOVED", PATIENCE);
-
-    if (!event || json_int(json_object_get_object_member(event, "data"), "failed"))
-        g_error("the guest's memory could not be moved to %s", tier);
-}
-
-/* With the plugin, by its own means; and as all others, the daemon that tiers knows nothing of the guest yet. */
+/* With the plugin, by its own means; and as with all others the daemon that tiers knows nothing of the guest yet. */
 static void arrange_granules(struct peers_run *run)
 {
-    const uint64_t dram = PEERS_DRAM / PEERS_GRANULE;
-
     set_mode(run, "off");
-    move_granules(run, "cxl", dram, PEERS_RAM / PEERS_GRANULE - dram);
-    move_granules(run, "dram", 0, dram);
+    begin_granules(run->rig->daemon, run->pieces);
     daemon_stop(run->rig->daemon);
     g_clear_pointer(&run->rig->daemon, daemon_free);
     start_daemon(run, "mode=off\n");
     daemon_wait_vm_state(run->rig->daemon, "vm", "off", PATIENCE);
 }
 
-/* All who come to a guest that runs find its memory in the same places: the lowest addresses are on node 0. */
 static void arrange(struct peers_run *run)
 {
     if (!run->shared) {
@@ -119,7 +105,7 @@ static void arrange(struct peers_run *run)
         return;
     }
     dram_release();
-    dram_place(run->rig->vm, run->system->limited ? PEERS_DRAM : PEERS_RAM);
+    begin_pages(run->rig->vm, run->pieces, run->system->limited ? PEERS_DRAM : PEERS_RAM);
     if (run->system->limited)
         dram_limit(0);
 }
