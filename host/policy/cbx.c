@@ -67,6 +67,7 @@ struct cbx {
     double proof;               /* standard deviations, in this round */
     guint32 breaks;             /* of heat's, that were taken account of */
     double rank_rate, ranked;   /* the rate at the quota's rank; when that was looked at */
+    double probed;              /* since when there are probes */
     struct exchange *chosen;    /* of this round's plan, in its order */
     guint32 n_chosen, room;
     struct top hot, cold;       /* candidates */
@@ -77,6 +78,7 @@ static gpointer create(void)
     struct cbx *c = g_new0(struct cbx, 1);
 
     c->ranked = -INFINITY;
+    c->probed = INFINITY;
     return c;
 }
 
@@ -274,18 +276,19 @@ static void fill_dram(const struct cbx *c, guint32 free, struct plan *p)
 }
 
 /* Where probes decide. Before that all there is to know comes from one moment, and is no mean of anything. */
-static bool knows_little(const struct heat *heat)
+static bool knows_little(struct cbx *c, const struct outlook *look)
 {
-    const double watched = heat->memory[HEAT_PROBED].watched_s;
-
-    return !heat->by_samples && watched > 0 && watched < FIRST_S;
+    if (look->heat->by_samples || !(look->heat->memory[HEAT_PROBED].watched_s > 0))
+        return false;
+    c->probed = MIN(c->probed, look->now);
+    return look->now < c->probed + FIRST_S;
 }
 
 static void exchange(struct cbx *c, const struct outlook *look, struct plan *p)
 {
     guint32 i = 0, j = 0;
 
-    if (knows_little(look->heat))
+    if (knows_little(c, look))
         return;
     while (i < c->hot.n && j < c->cold.n && p->n_promote + p->n_demote + 2 <= look->moves_most) {
         guint32 up = c->hot.entry[i].granule, down = c->cold.entry[j].granule;
