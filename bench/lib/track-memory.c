@@ -151,7 +151,8 @@ static void add_cost(struct refault_cost *sum, double *seconds, double phase_s)
 /* Its share of the time, with the source, less that without: the mean of the pairs, and its standard error. */
 static void compare_kernel(const struct vcpu *v, guint n, struct track_result *r)
 {
-    double sum = 0, squares = 0, pairs = n / 2;
+    const guint halves = n / 2;
+    double sum = 0, squares = 0, pairs = halves;
 
     for (guint i = 0; i + 1 < n; i += 2) {
         double more = v->kernel[i + 1] / v->cpu[i + 1] - v->kernel[i] / v->cpu[i];

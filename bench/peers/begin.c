@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What is on node 0 when a system begins. What has to be moved is counted, so all begin alike, although each boot of
- * the guest has its footprint at other addresses: every fifth of its pieces is there (they are used alike in each boot),
- * then what is none of them, from the lowest address on; and other pieces only if there is still room.
+ * What is on node 0 when a system begins. What has to be moved is counted, so all begin alike, although each boot
+ * of the guest has its footprint at other addresses: every fifth of its pieces is there (in each boot they are used
+ * alike), then what is none of them, from the lowest address on; and other pieces only if there is still room.
  */
 #include "peers.h"
 

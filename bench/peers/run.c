@@ -39,9 +39,11 @@ static void start_daemon(struct peers_run *run, const char *more)
     rig_start_daemon(run->rig, NULL);
 }
 
-static void set_mode(struct peers_run *run, const char *mode)
+static void set_mode(const struct vt_daemon *daemon, const char *mode)
 {
-    json_node_unref(qmp_ok(run->rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
+    if (!daemon)
+        g_error("there is no daemon");
+    json_node_unref(qmp_ok(daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
 }
 
 static void start_vm(struct peers_run *run)
@@ -90,7 +92,7 @@ static void shut_down(struct peers_run *run)
 /* With the plugin, by its own means; and as with all others the daemon that tiers knows nothing of the guest yet. */
 static void arrange_granules(struct peers_run *run)
 {
-    set_mode(run, "off");
+    set_mode(run->rig->daemon, "off");
     begin_granules(run->rig->daemon, run->pieces);
     daemon_stop(run->rig->daemon);
     g_clear_pointer(&run->rig->daemon, daemon_free);
@@ -130,7 +132,7 @@ static void switch_on(struct peers_run *run)
     if (run->system->demotion)
         revive_node();
     if (run->system->plugin)
-        set_mode(run, "on");
+        set_mode(run->rig->daemon, "on");
     else if (run->system->daemon)
         start_daemon(run, "");
     if (run->system->begin)

@@ -271,8 +271,9 @@ static void stop(struct vm *vm)
 static double exposure_of(guint32 found)
 {
     const double sample_s = SAMPLE_US / 1e6;
+    const guint32 looks = CHECKS;
 
-    return found ? found * sample_s / -log(1 - found / (CHECKS + 0.5)) : CHECKS * sample_s;
+    return found ? found * sample_s / -log(1 - found / (looks + 0.5)) : looks * sample_s;
 }
 
 /* One region: its looks, shared out by bytes. */

@@ -86,7 +86,7 @@ static guint64 one_budget(void)
     guint64 from;
 
     refault_cost_begin(BUDGET_US);
-    for (from = cpu_ns(); refault_cost_cpu_left();)
+    while (refault_cost_cpu_left())
         ;
     refault_cost_end(0);
     g_usleep(300000);
