@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * From an address to a granule: guest-physical by the memslots, QEMU's own virtual by where its blocks are
+ * From an address to a granule, and back: guest-physical by the memslots, QEMU's own virtual by where its blocks are
  * mapped. Both are what QEMU told, checked when it came (layout.c), and belong to the worker.
  */
 #include "host/vm.h"
@@ -67,4 +67,21 @@ bool vm_granule_of_hva(const struct vm *vm, guint64 hva, guint32 *granule)
     if (found)
         *granule = place.granule;
     return found;
+}
+
+static const struct vm_block *block_of(const struct vm *vm, guint32 granule)
+{
+    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
+        if (b->present && b->host && granule >= b->first && granule - b->first < b->count)
+            return b;
+    return NULL;
+}
+
+guint64 vm_pages_of_granule(const struct vm *vm, guint32 granule, guint32 *pages)
+{
+    const struct vm_block *b = block_of(vm, granule);
+    guint64 offset = b ? (granule - b->first) * vm->config.granule : 0;
+
+    *pages = b ? (guint32)(MIN(vm->config.granule, b->length - offset) / 4096) : 0;
+    return b ? b->host + offset : 0;
 }

@@ -30,24 +30,13 @@ struct sample {
     int node[PAGES];
 };
 
-static const struct vm_block *block_of(const struct vm *vm, guint32 granule)
-{
-    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-        if (b->present && granule >= b->first && granule - b->first < b->count)
-            return b;
-    return NULL;
-}
-
 static void add_page(struct sample *s, const struct vm *vm, guint32 granule)
 {
-    const struct vm_block *b = block_of(vm, granule);
-    const guint64 size = vm->config.granule, offset = b ? (granule - b->first) * size : 0;
     guint32 pages;
+    guint64 hva = vm_pages_of_granule(vm, granule, &pages);
 
-    if (!b || !b->host || offset >= b->length)
-        return;
-    pages = (guint32)(MIN(size, b->length - offset) / SMALL);
-    s->at[s->n++] = GSIZE_TO_POINTER(b->host + offset + (guint64)g_random_int_range(0, (gint32)pages) * SMALL);
+    if (pages)
+        s->at[s->n++] = GSIZE_TO_POINTER(hva + (guint64)g_random_int_range(0, (gint32)pages) * SMALL);
 }
 
 /* Evenly over the tier's granules, each time with other ones; several pages of each if there are few. */

@@ -241,6 +241,8 @@ bool vm_place_of_gpa(const struct vm *vm, guint64 gpa, struct vm_place *place);
 bool vm_place_of_hva(const struct vm *vm, guint64 hva, struct vm_place *place);
 bool vm_granule_of_gpa(const struct vm *vm, guint64 gpa, guint32 *granule);
 bool vm_granule_of_hva(const struct vm *vm, guint64 hva, guint32 *granule);
+/* Where QEMU has a granule, and how many whole pages of 4 KiB there are: none if it is not there. */
+guint64 vm_pages_of_granule(const struct vm *vm, guint32 granule, guint32 *pages);
 
 /* --- layout.c, attach.c, round.c: on a worker ------------------------------------------------------ */
 

@@ -12,7 +12,6 @@
 #define GRANULES    ((guint)(PEERS_RAM / PEERS_GRANULE))
 #define PER_GRANULE (PAGES / GRANULES)
 #define EVERY       5u
-#define PATIENCE    120.0
 
 enum turn { FIRST, THEN, LAST, TURNS };
 
@@ -62,17 +61,16 @@ void begin_pages(struct vm *vm, const GArray *pieces, uint64_t bytes)
 
 /* --- granules ------------------------------------------------------------------------------------------- */
 
-static void order(struct vt_daemon *daemon, const char *tier, const char *ranges)
+static void order(struct rig *rig, const char *tier, const char *ranges)
 {
-    json_node_unref(qmp_ok(daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\",\"ranges\":[%s]}", tier,
-                           ranges));
-    g_autoptr(JsonObject) event = qmp_wait_event(daemon->qmp, "VMTIER_MOVED", PATIENCE);
+    g_autofree char *more = g_strdup_printf(",\"ranges\":[%s]", ranges);
+    g_autoptr(JsonObject) event = rig_order(rig, tier, more, PATIENCE);
 
-    if (!event || json_int(json_object_get_object_member(event, "data"), "failed"))
+    if (json_int(event, "data.failed"))
         g_error("the guest's memory could not be moved to %s", tier);
 }
 
-void begin_granules(struct vt_daemon *daemon, const GArray *pieces)
+void begin_granules(struct rig *rig, const GArray *pieces)
 {
     g_autoptr(GString) dram = g_string_new(NULL), cxl = g_string_new(NULL);
     uint64_t left = PEERS_DRAM / PEERS_GRANULE;
@@ -88,6 +86,6 @@ void begin_granules(struct vt_daemon *daemon, const GArray *pieces)
             g_string_append_printf(to, "%s{\"first\":%u,\"count\":1}", to->len ? "," : "", g);
             left -= left > 0;
         }
-    order(daemon, "cxl", cxl->str);
-    order(daemon, "dram", dram->str);
+    order(rig, "cxl", cxl->str);
+    order(rig, "dram", dram->str);
 }

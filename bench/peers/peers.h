@@ -98,7 +98,7 @@ struct extent dram_node(unsigned node);                         /* physical addr
 /* Pages that the guest has, so many bytes, are on node 0 and all others on node 1. */
 void begin_pages(struct vm *vm, const GArray *pieces, uint64_t bytes);
 /* The same with the plugin: PEERS_DRAM in whole granules. */
-void begin_granules(struct vt_daemon *daemon, const GArray *pieces);
+void begin_granules(struct rig *rig, const GArray *pieces);
 
 /* --- look.c --------------------------------------------------------------------------------------------- */
 

@@ -39,13 +39,6 @@ static void start_daemon(struct peers_run *run, const char *more)
     rig_start_daemon(run->rig, NULL);
 }
 
-static void set_mode(const struct vt_daemon *daemon, const char *mode)
-{
-    if (!daemon)
-        g_error("there is no daemon");
-    json_node_unref(qmp_ok(daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
-}
-
 static void start_vm(struct peers_run *run)
 {
     g_autofree char *plugin = run->system->plugin ? rig_plugin(run->rig, "vm=vm") : NULL;
@@ -92,8 +85,8 @@ static void shut_down(struct peers_run *run)
 /* With the plugin, by its own means; and as with all others the daemon that tiers knows nothing of the guest yet. */
 static void arrange_granules(struct peers_run *run)
 {
-    set_mode(run->rig->daemon, "off");
-    begin_granules(run->rig->daemon, run->pieces);
+    rig_set_mode(run->rig, "off");
+    begin_granules(run->rig, run->pieces);
     daemon_stop(run->rig->daemon);
     g_clear_pointer(&run->rig->daemon, daemon_free);
     start_daemon(run, "mode=off\n");
@@ -132,7 +125,7 @@ static void switch_on(struct peers_run *run)
     if (run->system->demotion)
         revive_node();
     if (run->system->plugin)
-        set_mode(run->rig->daemon, "on");
+        rig_set_mode(run->rig, "on");
     else if (run->system->daemon)
         start_daemon(run, "");
     if (run->system->begin)

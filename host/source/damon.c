@@ -44,8 +44,9 @@ struct user {
     gint setting;               /* of `settings`, that the next two are for */
     guint32 kdamond;
     struct damon_trace *trace;  /* or NULL */
-    gint64 heard_us;            /* when a region came by it */
-    guint64 found;              /* looks that found use, in this round */
+    gint64 heard_us;            /* when regions came last */
+    bool heard;                 /* some did in this round, */
+    guint64 found;              /* ... with so many looks that found use */
     guint64 kdamond_ns;         /* that the kernel's thread had used */
     GThread *thread;            /* that asks; NULL: there has been a trace so far */
     GMutex lock;                /* of what follows */
@@ -286,7 +287,7 @@ static void observe(guint64 start, guint64 end, guint32 accesses, gpointer opaqu
     struct vm_place place;
 
     u->found += accesses;
-    u->heard_us = g_get_monotonic_time();
+    u->heard = true;
     for (guint64 at = start; at < end; at += place.left) {
         if (!vm_place_of_hva(vm, at, &place))
             return;
@@ -371,17 +372,19 @@ static int harvest(struct vm *vm, guint32 budget_us, struct vt_err *err)
 
     (void)budget_us;
     u->found = 0;
+    u->heard = false;
     if (u->setting != g_atomic_int_get(&settings))
         listen_anew(vm, u);
-    if (u->trace) {
+    if (u->trace)
         damon_trace_read(u->trace, observe, vm);
-        rc = check_silence(u, err);
-    }
-    if (u->thread && !rc)
+    if (u->thread)
         rc = take_answers(vm, u, err);
-    source_count(vm, SRC_DAMON, u->found, 0, 0);
-    count_kdamond(vm, u);
-    return rc;
+    if (u->heard) {
+        u->heard_us = g_get_monotonic_time();
+        source_count(vm, SRC_DAMON, u->found, 0, 0);
+        count_kdamond(vm, u);
+    }
+    return u->trace ? check_silence(u, err) : rc;
 }
 
 static bool same_target(const struct damon_target *a, const struct damon_target *b)

@@ -93,24 +93,6 @@ static bool is_marked(const struct idle *s, guint64 frame)
 
 /* --- visits ------------------------------------------------------------------------------------- */
 
-static const struct vm_block *block_of(const struct vm *vm, guint32 granule)
-{
-    for (const struct vm_block *b = vm->block; b < vm->block + VT_BLOCKS; b++)
-        if (b->present && b->host && granule >= b->first && granule < b->first + b->count)
-            return b;
-    return NULL;
-}
-
-/* Where a granule is, and how many whole pages it has. */
-static guint64 place_of(const struct vm *vm, guint32 granule, guint32 *pages)
-{
-    const struct vm_block *b = block_of(vm, granule);
-    guint64 offset = b ? (granule - b->first) * vm->config.granule : 0;
-
-    *pages = b ? (guint32)(MIN(vm->config.granule, b->length - offset) / 4096) : 0;
-    return b ? b->host + offset : 0;
-}
-
 /* Marks what of these frames can be: the mask of those that now are. */
 static guint8 mark_all(const struct idle *s, const guint64 *frame, guint32 n)
 {
@@ -146,7 +128,7 @@ static int visit(struct vm *vm, struct idle *s, guint32 granule)
 {
     struct visit *v = &s->ring[(s->head + s->n) % RING];
     guint32 pages, n;
-    guint64 hva = place_of(vm, granule, &pages);
+    guint64 hva = vm_pages_of_granule(vm, granule, &pages);
 
     if (!pages || vm->ledger.tier[granule] == LEDGER_NONE)
         return 0;
@@ -168,7 +150,7 @@ static int settle(struct vm *vm, struct idle *s, const struct visit *v)
 {
     double time = vm->clock - v->at;
     guint32 pages, n, armed = 0, touched = 0;
-    guint64 hva = place_of(vm, v->granule, &pages), frame[PAGES];
+    guint64 hva = vm_pages_of_granule(vm, v->granule, &pages), frame[PAGES];
 
     if (pages <= v->page)       /* its block is gone */
         return 0;
@@ -254,7 +236,7 @@ static bool frames_are_shown(const struct vm *vm, const struct idle *s)
 {
     for (guint32 g = 0; g < MIN(vm->ledger.n, 1024); g++) {
         guint32 pages;
-        guint64 hva = place_of(vm, g, &pages), entry;
+        guint64 hva = vm_pages_of_granule(vm, g, &pages), entry;
 
         if (pages && pread(s->pagemap, &entry, 8, (off_t)(hva / 4096 * 8)) == 8 && entry & PRESENT)
             return entry & FRAME;

@@ -69,32 +69,19 @@ struct rig *nested_rom(const char *name, const char *config, struct vm_options o
 
 /* --- orders ------------------------------------------------------------------------------------- */
 
-void nested_set_mode(struct rig *rig, const char *mode)
-{
-    json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
-}
-
-static JsonObject *await_moved(struct rig *rig)
-{
-    g_autoptr(JsonObject) event = qmp_wait_event(rig->daemon->qmp, "VMTIER_MOVED", TIMEOUT);
-
-    g_assert_nonnull(event);
-    return json_object_ref(json_object_get_object_member(event, "data"));
-}
-
 void nested_move_ranges(struct rig *rig, const char *tier, const char *ranges)
 {
-    json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\",\"ranges\":[%s]}", tier,
-                           ranges));
-    g_autoptr(JsonObject) moved = await_moved(rig);
+    g_autofree char *more = g_strdup_printf(",\"ranges\":[%s]", ranges);
+    g_autoptr(JsonObject) event = rig_order(rig, tier, more, TIMEOUT);
 
-    g_assert_cmpint(json_int(moved, "failed"), ==, 0);
+    g_assert_cmpint(json_int(event, "data.failed"), ==, 0);
 }
 
 JsonObject *nested_move(struct rig *rig, const char *tier)
 {
-    json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\"}", tier));
-    return await_moved(rig);
+    g_autoptr(JsonObject) event = rig_order(rig, tier, "", TIMEOUT);
+
+    return json_object_ref(json_object_get_object_member(event, "data"));
 }
 
 void nested_wait_rounds(struct rig *rig, gint64 n)

@@ -21,7 +21,6 @@ struct vm *nested_rom_vm(struct rig *rig, const char *name, struct vm_options o)
 struct rig *nested_rom(const char *name, const char *config, struct vm_options o);
 
 void nested_wait_known(struct rig *rig);             /* the daemon has "vm" and its memory */
-void nested_set_mode(struct rig *rig, const char *mode);
 /* Has all of "vm"'s memory moved, and waits until that is done; the data of VMTIER_MOVED. */
 JsonObject *nested_move(struct rig *rig, const char *tier);
 /* Only these, objects as JSON with commas between; asserts that none failed. */

@@ -63,12 +63,12 @@ static void check(struct rig *rig, struct guest *guest, uint64_t quota)
     struct nested_pages pages;
 
     await_quota(rig, quota);
-    nested_set_mode(rig, "observe");    /* two that are exchanged while they are counted might both be counted */
+    rig_set_mode(rig, "observe");    /* two that are exchanged while they are counted might both be counted */
     nested_wait_rounds(rig, 2);
     pages = look(rig);
     g_assert_cmpuint(pages.on[0], <=, quota / 4096);
     g_assert_cmpuint(pages.on[1], >, 0);
-    nested_set_mode(rig, "on");
+    rig_set_mode(rig, "on");
     g_assert_cmpuint(guest_sweep(guest, TIMEOUT), ==, 0);
 }
 

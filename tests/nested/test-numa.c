@@ -76,7 +76,7 @@ static void test_quota(void)
     g_assert_true(rig_falls_to(rig, "tiers.0.file_bytes", 16 * MIB, TIMEOUT));
     g_assert_cmpuint(nested_numa_maps(rig->vm, RAM).on[1], >=, NESTED_COUNTED - 16 * MIB / 4096);
     nested_check_counters(rig->vm);
-    nested_set_mode(rig, "off");
+    rig_set_mode(rig, "off");
     nested_wait_rounds(rig, 2);
     check_census(rig);
 }

@@ -132,17 +132,17 @@ static void test_quota(void)
     struct nested_pages pages;
 
     rom_run(rig->vm, ROM_WRITE, all, 3, TIMEOUT);
-    nested_set_mode(rig, "off");
+    rig_set_mode(rig, "off");
     nested_wait_rounds(rig, 2);
     pages = nested_check_ledger(rig, RAM);
     g_assert_cmpuint(pages.on[0], <=, QUOTA / 4096);
     g_assert_cmpuint(pages.on[1], >=, NESTED_COUNTED - QUOTA / 4096);
     g_assert_cmpuint(rom_run(rig->vm, ROM_CHECK, all, 3, TIMEOUT).result, ==, 0);
 
-    nested_set_mode(rig, "on");
+    rig_set_mode(rig, "on");
     json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-quota", "{\"vm\":\"vm\",\"max\":%llu}", QUOTA / 2));
     g_assert_true(rig_falls_to(rig, "tiers.0.file_bytes", QUOTA / 2, TIMEOUT));
-    nested_set_mode(rig, "off");
+    rig_set_mode(rig, "off");
     nested_wait_rounds(rig, 2);
     pages = nested_check_ledger(rig, RAM);
     g_assert_cmpuint(pages.on[0], <=, QUOTA / 2 / 4096);

@@ -148,6 +148,20 @@ gint64 rig_daemon_int(struct rig *rig, const char *path)
     return json_int(vm, path);
 }
 
+void rig_set_mode(struct rig *rig, const char *mode)
+{
+    json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"%s\"}", mode));
+}
+
+JsonObject *rig_order(struct rig *rig, const char *tier, const char *more, double timeout)
+{
+    json_node_unref(qmp_ok(rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\"%s}", tier, more));
+    JsonObject *event = qmp_wait_event(rig->daemon->qmp, "VMTIER_MOVED", timeout);
+
+    g_assert_nonnull(event);
+    return event;
+}
+
 bool rig_daemon_flag(struct rig *rig, const char *path)
 {
     g_autoptr(JsonObject) vm = rig_status(rig);

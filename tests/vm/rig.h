@@ -53,6 +53,9 @@ bool rig_falls_to(struct rig *rig, const char *path, gint64 most, double timeout
 void rig_wait_state(struct rig *rig, const char *state);
 /* x-vmtier-move of RAM block ram0; asserts that all granules moved. */
 void rig_move(struct rig *rig, uint64_t offset, uint64_t length, const char *tier);
+void rig_set_mode(struct rig *rig, const char *mode);
+/* vmtier-move, with further arguments ("", or ",\"ranges\":[...]"); returns the event by which it ended. */
+JsonObject *rig_order(struct rig *rig, const char *tier, const char *more, double timeout);
 /* Asserts that an error says so (a pattern with * and ?). */
 void says(const char *error, const char *pattern);
 bool log_says(struct child *child, const char *text, double timeout);

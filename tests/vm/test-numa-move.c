@@ -48,16 +48,6 @@ static uint64_t node_bytes(pid_t pid, const char *node)
     return pages * 4096;
 }
 
-static JsonObject *move(struct pidvm *n, const char *tier, const char *ranges)
-{
-    json_node_unref(qmp_ok(n->rig->daemon->qmp, "vmtier-move", "{\"vm\":\"vm\",\"tier\":\"%s\"%s}", tier,
-                           ranges));
-    JsonObject *event = qmp_wait_event(n->rig->daemon->qmp, "VMTIER_MOVED", TIMEOUT);
-
-    g_assert_nonnull(event);
-    return event;
-}
-
 static const struct rom_range all_of_it = { 8 << 20, 4096, 12288 };     /* 48 MiB of 64 */
 
 /* What is above the quota goes to the slow node, whoever moves it back is asked for the quota, and the
@@ -76,16 +66,16 @@ static void tiering(void)
     g_assert_cmpint(rig_daemon_int(n->rig, "moves.demoted"), >=, 15);
     rom_run(n->rig->vm, ROM_ADD, all_of_it, 1, TIMEOUT);
 
-    json_node_unref(qmp_ok(n->rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"off\"}"));
-    g_autoptr(JsonObject) over = move(n, "dram", "");
+    rig_set_mode(n->rig, "off");
+    g_autoptr(JsonObject) over = rig_order(n->rig, "dram", "", TIMEOUT);
 
     g_assert_cmpint(json_int(over, "data.over_quota"), >, 0);
     json_node_unref(qmp_ok(n->rig->daemon->qmp, "vmtier-set-quota", "{\"vm\":\"vm\",\"max\":%u}", 64 << 20));
-    g_autoptr(JsonObject) all = move(n, "dram", "");
+    g_autoptr(JsonObject) all = rig_order(n->rig, "dram", "", TIMEOUT);
 
     g_assert_cmpint(json_int(all, "data.moved"), ==, json_int(all, "data.granules"));
     g_assert_true(rig_falls_to(n->rig, "tiers.1.file_bytes", 0, TIMEOUT));
-    g_autoptr(JsonObject) some = move(n, "cxl", ",\"ranges\":[{\"first\":4,\"count\":8}]");
+    g_autoptr(JsonObject) some = rig_order(n->rig, "cxl", ",\"ranges\":[{\"first\":4,\"count\":8}]", TIMEOUT);
 
     g_assert_cmpint(json_int(some, "data.moved"), ==, 8);
     g_assert_cmpint(pidvm_tier_of(n, 4), ==, 1);
@@ -107,11 +97,11 @@ static void writing(void)
 
     rom_run(n->rig->vm, ROM_WRITE, range, 0, TIMEOUT);
     pidvm_attach(n, true);
-    json_node_unref(qmp_ok(n->rig->daemon->qmp, "vmtier-set-mode", "{\"vm\":\"vm\",\"mode\":\"off\"}"));
+    rig_set_mode(n->rig, "off");
     json_node_unref(qmp_ok(n->rig->daemon->qmp, "vmtier-set-quota", "{\"vm\":\"vm\",\"max\":%u}", 64 << 20));
     rom_give(n->rig->vm, ROM_SPIN, range, 0);
     for (int i = 0; i < 8; i++) {
-        g_autoptr(JsonObject) done = move(n, i % 2 ? "dram" : "cxl", "");
+        g_autoptr(JsonObject) done = rig_order(n->rig, i % 2 ? "dram" : "cxl", "", TIMEOUT);
 
         g_assert_cmpint(json_int(done, "data.failed"), ==, 0);
     }
