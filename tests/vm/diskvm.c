@@ -124,7 +124,7 @@ static void start_vm(struct diskvm *d, const char *name, const struct diskvm_opt
 
 bool diskvm_start(struct diskvm *d, const char *name, const struct diskvm_options *o)
 {
-    *d = (struct diskvm){ .lab = lab_new(name) };
+    *d = (struct diskvm){ .options = *o, .lab = lab_new(name) };
     g_autofree char *disk = diskvm_make_disk(d->lab, "disk.raw");
     g_autofree char *so = lab_built("vmtier-qemu.so"), *socket = lab_path(d->lab, "vmm");
     g_autofree char *plugin = g_strdup_printf("%s,socket=%s,vm=%s", so, socket, name);

@@ -27,6 +27,7 @@ struct diskvm_options {
 };
 
 struct diskvm {
+    struct diskvm_options options;  /* it was started with */
     struct lab *lab;
     struct pusher *pusher;          /* does not move yet; NULL without a plugin */
     struct vm *vm;

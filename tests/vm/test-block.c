@@ -194,14 +194,19 @@ static void wait_job(struct diskvm *d, const char *event)
         g_error("%s: %s", event, json_object_get_string_member(data, "error"));
 }
 
-/* Copies the disk while the guest writes, and has the guest go on with the copy. */
+/*
+ * Copies the disk while the guest writes, and has the guest go on with the copy. Not write-blocking in QEMU 7.2
+ * with an iothread: there a write of the guest may come before mirror_run() has what it is noted in, and QEMU
+ * without any plugin dies within a few tries (segfault in find_next_bit(), or a heap spoiled).
+ */
 static void mirror(struct diskvm *d)
 {
     g_autofree char *target = lab_path(d->lab, "mirror.raw");
+    bool dies = d->options.iothread && !d->options.qemu10;
 
     json_node_unref(qmp_ok(d->vm->qmp, "drive-mirror", "{\"job-id\":\"m0\",\"device\":\"d0\","
-        "\"target\":\"%s\",\"format\":\"raw\",\"sync\":\"full\",\"copy-mode\":\"write-blocking\"}",
-        target));
+        "\"target\":\"%s\",\"format\":\"raw\",\"sync\":\"full\",\"copy-mode\":\"%s\"}",
+        target, dies ? "background" : "write-blocking"));
     wait_job(d, "BLOCK_JOB_READY");
     json_node_unref(qmp_ok(d->vm->qmp, "block-job-complete", "{\"device\":\"m0\"}"));
     wait_job(d, "BLOCK_JOB_COMPLETED");
